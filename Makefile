@@ -1,0 +1,52 @@
+# Two commands need nothing but Python 3.11+ and git: make quickstart, make test.
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= true
+
+.PHONY: quickstart test test-slow lint dev data bench clean
+
+quickstart: $(VENV)/.installed
+	$(VENV)/bin/m3e quickstart $(if $(MODEL),--model $(MODEL))
+
+test: lint
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+lint: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+test-slow: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest -m slow
+
+dev: $(VENV)/.installed-dev
+
+data: $(VENV)/.installed
+	@echo "M3E_DATA=$${M3E_DATA:-not set}: the folder of local data sets (catalogue.csv and parquet files)"
+
+bench: $(VENV)/.installed-dev
+	for script in benchmarks/bench_*.py; do \
+	  name=$$(basename $$script .py); \
+	  $(VENV)/bin/python $$script --json benchmarks/results/$${name#bench_}.json || exit 1; \
+	done
+
+# pip has no lock file of its own, so each marker stands for one set of extras
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(PIP) install -q -e '.[e5]'
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) install -q -e '.[dev]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(PIP) install -q -e '.[dev,all]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

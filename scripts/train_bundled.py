@@ -1,0 +1,421 @@
+"""Train the bundled m3e-static and m3e-tiny from nothing: own tokenizer, own weights.
+
+Text: training files whose ``commercial`` is ``yes`` (the rest is left out, whatever it may turn out
+to be), less every text that also stands in a dev, test or trial file. Teacher: e5-small's centred vectors.
+
+    python scripts/train_bundled.py DATA WORK            # all stages, each resumes
+    python scripts/train_bundled.py DATA WORK --minutes 60
+
+Stages, each a file in WORK: texts.parquet → teacher.npy → tokenizer.json → static.pt → tiny.pt → assets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from torch import nn
+from transformers import BertConfig, BertModel
+
+from m3e.catalogue.local import LocalSet, evaluation_files, read_catalogue, split_of
+from m3e.data.keys import key_hash, text_key
+from m3e.files import atomic_file, read_json, write_json
+from m3e.models.bundled import ASSETS, pack
+
+SEED = 20230605
+VOCABULARY = 27_000
+HIDDEN = 384
+LAYERS = 4
+ROWS_A_CHINESE_SET = 30_000
+ROWS_A_SET = 8_000  # of code, English and parallel text, which would outweigh the rest
+TEXTS = 450_000
+LONGEST = 160
+TEXT_COLUMNS = ("text", "text_pos", "text_neg", "sentence1", "sentence2")
+SENTENCE_END = re.compile(r"(?<=[。！？!?；\n])")
+SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
+TEMPERATURE = 0.05
+
+
+# texts
+
+
+def evaluation_keys(folder: Path) -> set[int]:
+    """Keys of every evaluation text of at least 6 key characters, and of the sentences inside them."""
+    keys: set[int] = set()
+    for path in evaluation_files(folder):
+        table = pq.read_table(path)
+        for column in table.column_names:
+            if not pa.types.is_string(table[column].type):
+                continue
+            for value in table[column].to_pylist():
+                for part in [value or "", *SENTENCE_END.split(value or "")]:
+                    if len(text_key(part)) >= 6:
+                        keys.add(key_hash(part))
+    return keys
+
+
+def read_texts(part: LocalSet, rng: random.Random) -> Iterator[str]:
+    prose = part.language == "zh" and "s2c" not in part.category
+    limit = ROWS_A_CHINESE_SET if prose else ROWS_A_SET
+    for path in part.training_files():
+        schema = pq.read_schema(path)
+        columns = [name for name in TEXT_COLUMNS if name in schema.names]
+        if len(path.name.split(".")) != 3 or not columns:
+            continue
+        table = pq.read_table(path, columns=columns)
+        rows = range(table.num_rows)
+        chosen = sorted(rng.sample(rows, min(limit, len(rows))))
+        for name in columns:
+            yield from (value for value in table[name].take(chosen).to_pylist() if value)
+
+
+def pieces_of(text: str, rng: random.Random) -> Iterator[str]:
+    """A short text as it is; a longer one as its start, and as two of its sentences."""
+    text = text.strip()
+    if len(text) <= LONGEST // 2:
+        yield text
+        return
+    yield text[:LONGEST]
+    sentences = [part.strip() for part in SENTENCE_END.split(text) if 6 <= len(part.strip()) <= LONGEST]
+    yield from rng.sample(sentences, min(2, len(sentences)))
+
+
+def collect_texts(data: Path, work: Path) -> None:
+    target = work / "texts.parquet"
+    if target.exists():
+        return
+    rng = random.Random(SEED)
+    forbidden = evaluation_keys(data)
+    seen: set[int] = set()
+    texts: list[str] = []
+    counts: Counter[str] = Counter()
+    used: list[dict[str, Any]] = []
+    for part in read_catalogue(data):
+        if part.commercial != "yes":
+            counts["sets left out by licence"] += 1
+            continue
+        before = len(texts)
+        for text in read_texts(part, rng):
+            for piece in pieces_of(text, rng):
+                key = key_hash(piece)
+                if len(text_key(piece)) < 2 or key in seen:
+                    counts["blank, tiny or repeated"] += 1
+                elif key in forbidden:
+                    counts["in an evaluation file"] += 1
+                else:
+                    seen.add(key)
+                    texts.append(piece)
+        if len(texts) > before:
+            splits = sorted({split_of(path) for path in part.training_files()})
+            used.append(
+                {
+                    "name": part.name,
+                    "splits": splits,
+                    "licence": part.licence,
+                    "source": part.source,
+                    "texts": len(texts) - before,
+                }
+            )
+    rng.shuffle(texts)
+    texts = texts[:TEXTS]
+    with atomic_file(target) as temporary:
+        pq.write_table(pa.table({"text": texts}), temporary)
+    write_json(work / "texts.json", {"texts": len(texts), "dropped": counts, "sets": used})
+    print(f"{len(texts)} texts of {len(used)} sets; {dict(counts)}")
+
+
+# teacher
+
+
+def teach(work: Path) -> None:
+    """Vectors of e5-small in fp16, 20,000 texts a step, resumable."""
+    from m3e.inference import Encoder
+
+    texts = pq.read_table(work / "texts.parquet")["text"].to_pylist()
+    parts = work / "teacher"
+    parts.mkdir(exist_ok=True)
+    encoder = None
+    for start in range(0, len(texts), 20_000):
+        target = parts / f"{start:08d}.npy"
+        if target.exists():
+            continue
+        encoder = encoder or Encoder("e5-small")
+        vectors = encoder.encode_query(texts[start : start + 20_000])
+        with atomic_file(target) as temporary, temporary.open("wb") as stream:
+            np.save(stream, vectors.astype(np.float16))
+        print(f"teacher {start + len(vectors)} of {len(texts)}", flush=True)
+
+
+def targets(work: Path) -> torch.Tensor:
+    """The teacher's vectors, centred and normalised again, (texts, HIDDEN) fp32."""
+    parts = sorted((work / "teacher").glob("*.npy"))
+    vectors = torch.from_numpy(np.concatenate([np.load(part) for part in parts])).float()
+    return nn.functional.normalize(vectors - vectors.mean(0), dim=1)
+
+
+# tokenizer
+
+
+def train_tokenizer(work: Path) -> Tokenizer:
+    """A Unigram tokenizer of words and word pieces; NFKC, lower case, no invisible characters; bytes for the rest."""
+    target = work / "tokenizer.json"
+    if target.exists():
+        return Tokenizer.from_file(str(target))
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Replace(Regex(r"[\p{Cf}\p{Cc}&&[^\t\n\r\x{200D}]]"), ""),
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"\s+"), " "),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never"),
+            pre_tokenizers.Split(Regex(r"\p{Han}+|\p{Latin}+|\p{N}"), "isolated"),
+            pre_tokenizers.Punctuation("isolated"),
+        ]
+    )
+    texts = pq.read_table(work / "texts.parquet")["text"].to_pylist()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=VOCABULARY - 256,
+        special_tokens=SPECIAL,
+        unk_token="<unk>",
+        initial_alphabet=[*gb2312(), *map(chr, range(33, 127))],
+        max_piece_length=12,
+        shrinking_factor=0.8,
+    )
+    tokenizer.train_from_iterator(texts[:400_000], trainer, length=400_000)
+    learned = json.loads(tokenizer.to_str())["model"]["vocab"]
+    floor = min(score for _, score in learned)
+    vocabulary = [(piece, score) for piece, score in learned] + [(f"<0x{byte:02X}>", floor - 10) for byte in range(256)]
+    tokenizer.model = models.Unigram(vocabulary, unk_id=SPECIAL.index("<unk>"), byte_fallback=True)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
+    )
+    with atomic_file(target) as temporary:
+        tokenizer.save(str(temporary))
+    print(f"tokenizer of {tokenizer.get_vocab_size()} pieces")
+    return tokenizer
+
+
+def gb2312() -> list[str]:
+    """The 6,763 common characters of GB 2312."""
+    codes = (bytes([high, low]) for high in range(0xB0, 0xF8) for low in range(0xA1, 0xFF))
+    decoded = (code.decode("gb2312", errors="ignore") for code in codes)
+    return [char for char in decoded if char]
+
+
+def token_ids(work: Path, tokenizer: Tokenizer) -> list[np.ndarray[Any, Any]]:
+    texts = pq.read_table(work / "texts.parquet")["text"].to_pylist()
+    ids: list[np.ndarray[Any, Any]] = []
+    for start in range(0, len(texts), 20_000):
+        encodings = tokenizer.encode_batch_fast(texts[start : start + 20_000], add_special_tokens=False)
+        ids.extend(np.asarray(encoding.ids[:126], dtype=np.int32) for encoding in encodings)
+    return ids
+
+
+# losses
+
+
+def distillation_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """1 - cosine to the teacher's vector, plus in-batch softmax of picking it out of the batch's, both (batch, HIDDEN)."""
+    student = nn.functional.normalize(student, dim=1)
+    logits = student @ teacher.T / TEMPERATURE
+    labels = torch.arange(len(student))
+    contrast = nn.functional.cross_entropy(logits, labels)
+    cosine = 1 - (student * teacher).sum(1).mean()
+    return 2 * cosine + 0.1 * contrast
+
+
+# static
+
+
+def train_static(work: Path, ids: list[np.ndarray[Any, Any]], teacher: torch.Tensor, epochs: int = 6) -> torch.Tensor:
+    target = work / "static.pt"
+    if target.exists():
+        return torch.load(target)
+    torch.manual_seed(SEED)
+    counts = np.bincount(np.concatenate(ids), minlength=VOCABULARY).astype(np.float64)
+    weights = torch.zeros(VOCABULARY, HIDDEN)
+    total = torch.zeros(VOCABULARY, HIDDEN)
+    # start: a piece is the mean of the texts that it stands in, frequent pieces weigh less
+    for start in range(0, len(ids), 20_000):
+        rows = ids[start : start + 20_000]
+        flat = torch.from_numpy(np.concatenate(rows).astype(np.int64))
+        owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(row) for row in rows]))
+        total.index_add_(0, flat, teacher[start : start + len(rows)][owner])
+    frequency = torch.from_numpy(counts / counts.sum()).float()
+    weights = nn.functional.normalize(total, dim=1) * (1e-3 / (1e-3 + frequency)).unsqueeze(1)
+    bag = nn.EmbeddingBag.from_pretrained(weights, freeze=False, mode="mean", sparse=True)
+    optimizer = torch.optim.SparseAdam(bag.parameters(), lr=2e-3)
+    batch, steps = 1024, epochs * (len(ids) // 1024)
+    step, order = 0, np.random.default_rng(SEED)
+    started = time.time()
+    for _ in range(epochs):
+        permutation = order.permutation(len(ids))
+        for start in range(0, len(ids) - batch + 1, batch):
+            rows = permutation[start : start + batch]
+            chosen = [ids[row] for row in rows]
+            lengths = [len(row) for row in chosen]
+            offsets = torch.tensor([0, *np.cumsum(lengths)[:-1]])
+            for group in optimizer.param_groups:
+                group["lr"] = 2e-3 * (1 - step / steps) + 1e-5
+            loss = distillation_loss(
+                bag(torch.from_numpy(np.concatenate(chosen).astype(np.int64)), offsets), teacher[rows]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+            if step % 200 == 0:
+                print(f"static {step}/{steps} loss {loss.item():.4f} {time.time() - started:.0f}s", flush=True)
+    with atomic_file(target) as temporary:
+        torch.save(bag.weight.detach(), temporary)
+    return bag.weight.detach()
+
+
+# tiny
+
+
+def tiny_config() -> BertConfig:
+    return BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=6,
+        intermediate_size=4 * HIDDEN,
+        max_position_embeddings=512,
+        type_vocab_size=1,
+        pad_token_id=0,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+
+
+def start_from_static(encoder: BertModel, static: torch.Tensor) -> None:
+    """Token embeddings from the static model; the layers start as small corrections of them."""
+    with torch.no_grad():
+        scale = static.norm(dim=1).mean()
+        encoder.embeddings.word_embeddings.weight.copy_(static / scale * math.sqrt(HIDDEN) * 0.05)
+        for layer in encoder.encoder.layer:
+            layer.attention.output.dense.weight.mul_(0.3)
+            layer.output.dense.weight.mul_(0.3)
+
+
+def pooled(encoder: BertModel, rows: list[np.ndarray[Any, Any]]) -> torch.Tensor:
+    width = max(len(row) for row in rows) + 2
+    padded = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        padded[index, 0] = 2
+        padded[index, 1 : len(row) + 1] = torch.from_numpy(row.astype(np.int64))
+        padded[index, len(row) + 1] = 3
+    mask = (padded != 0).long()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = encoder(input_ids=padded, attention_mask=mask).last_hidden_state
+    spread = mask.unsqueeze(-1).float()
+    return (hidden.float() * spread).sum(1) / spread.sum(1)
+
+
+def batches(lengths: np.ndarray[Any, Any], size: int, rng: np.random.Generator) -> Iterator[np.ndarray[Any, Any]]:
+    """Batches of texts of like length, in random order, for one epoch."""
+    order = rng.permutation(len(lengths))
+    chunk = size * 50
+    for start in range(0, len(order), chunk):
+        part = order[start : start + chunk]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        groups = [part[at : at + size] for at in range(0, len(part) - size + 1, size)]
+        for index in rng.permutation(len(groups)):
+            yield groups[index]
+
+
+def train_tiny(
+    work: Path, ids: list[np.ndarray[Any, Any]], teacher: torch.Tensor, static: torch.Tensor, steps: int
+) -> BertModel:
+    """Distil for ``steps`` steps of 128 texts; a checkpoint every 500 steps holds all that a resumed run needs."""
+    torch.manual_seed(SEED)
+    encoder = BertModel(tiny_config(), add_pooling_layer=False)
+    start_from_static(encoder, static)
+    peak, size, warm = 5e-4, 128, 300
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=peak, weight_decay=0.01)
+    checkpoint = work / "tiny.pt"
+    done = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint)
+        encoder.load_state_dict(state["encoder"])
+        optimizer.load_state_dict(state["optimizer"])
+        done = state["step"]
+    lengths = np.asarray([len(row) for row in ids])
+    step, epoch, started = 0, 0, time.time()
+    encoder.train()
+    while step < steps:
+        for rows in batches(lengths, size, np.random.default_rng(SEED + epoch)):
+            step += 1
+            if step <= done:
+                continue
+            rate = peak * min(1.0, step / warm) * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-6
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            loss = distillation_loss(pooled(encoder, [ids[row] for row in rows]), teacher[rows])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+            optimizer.step()
+            if step % 100 == 0:
+                print(f"tiny {step}/{steps} loss {loss.item():.4f} {time.time() - started:.0f}s", flush=True)
+            if step % 500 == 0 or step == steps:
+                with atomic_file(checkpoint) as temporary:
+                    torch.save(
+                        {"encoder": encoder.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary
+                    )
+            if step >= steps:
+                break
+        epoch += 1
+    return encoder.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--until", choices=["texts", "teacher", "tokenizer", "static", "tiny"], default="tiny")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    collect_texts(options.data, options.work)
+    if options.until == "texts":
+        return
+    tokenizer = train_tokenizer(options.work)
+    if options.until == "tokenizer":
+        return
+    teach(options.work)
+    if options.until == "teacher":
+        return
+    ids, teacher = token_ids(options.work, tokenizer), targets(options.work)
+    facts = read_json(options.work / "texts.json")
+    static = train_static(options.work, ids, teacher)
+    pack(ASSETS / "m3e-static", tokenizer, {"embedding.weight": static}, None, facts)
+    if options.until == "static":
+        return
+    encoder = train_tiny(options.work, ids, teacher, static, options.steps)
+    facts |= {"steps": options.steps}
+    pack(ASSETS / "m3e-tiny", tokenizer, encoder.state_dict(), encoder.config.to_diff_dict(), facts)
+
+
+if __name__ == "__main__":
+    main()

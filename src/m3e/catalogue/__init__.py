@@ -1,0 +1,1 @@
+"""What data sets there are, and on what terms."""

