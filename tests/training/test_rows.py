@@ -79,6 +79,8 @@ def test_a_split_loses_nothing_and_leaks_nothing(numbers: list[tuple[int, int]],
     assert left.isdisjoint(right)
 
 
-@pytest.mark.parametrize(("first", "second", "symmetric"), [("短句子", "短句", True), ("短", "很长很长很长很长的答案", False)])
+@pytest.mark.parametrize(
+    ("first", "second", "symmetric"), [("短句子", "短句", True), ("短", "很长很长很长很长的答案", False)]
+)
 def test_sides_of_like_length_count_as_symmetric(first: str, second: str, symmetric: bool) -> None:
     assert is_symmetric(list(examples([Pair(first, second)]))) is symmetric

@@ -34,6 +34,7 @@ _LATER_POOLING_KEYS = {
     "lasttoken": "pooling_mode_lasttoken",
 }
 POOLING_MODES = (*_POOLING_KEYS, *_LATER_POOLING_KEYS)
+_OLD_ORDER = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 _TOKENIZER_KEYS_OF_TRANSFORMERS_5 = ("backend", "is_local", "local_files_only")
 
@@ -135,6 +136,8 @@ def _rewrite_pooling(path: Path) -> None:
         return
     modes = config["pooling_mode"]
     modes = (modes,) if isinstance(modes, str) else tuple(modes)
+    if list(modes) != [mode for mode in _OLD_ORDER if mode in modes]:
+        return  # old readers join several poolings in their own order, so this one has no old form
     dimension = config.get("embedding_dimension", config.get("word_embedding_dimension"))
     write_json(path, _pooling_config(dimension, modes, config.get("include_prompt", True)))
 

@@ -76,9 +76,13 @@ def _open(name: str, **options: Any) -> SentenceTransformer:
     try:
         with quiet_libraries():
             return SentenceTransformer(name, **options)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
-        reason = str(error).strip().splitlines()
-        raise ModelError(f"{name} cannot be loaded: {reason[0] if reason else type(error).__name__}") from error
+    except Exception as error:  # a damaged folder fails in as many ways as there are libraries below
+        raise ModelError(_reason(name, error)) from error
+
+
+def _reason(name: str | Path, error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{name} cannot be loaded: {lines[0]}"
 
 
 def _load_plain_transformer(path: Path, device: str | None) -> SentenceTransformer:
@@ -96,8 +100,8 @@ def _load_plain_transformer(path: Path, device: str | None) -> SentenceTransform
                 device=device,
                 similarity_fn_name="cosine",
             )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    except Exception as error:
+        raise ModelError(_reason(path, error)) from error
     return _checked(model, str(path))
 
 

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from m3e.errors import OutputExistsError
+from m3e.files import (
+    atomic_file,
+    atomic_folder,
+    check_output_folder,
+    hash_files,
+    hash_settings,
+    read_json,
+    read_marker,
+    write_json,
+    write_marker,
+)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_folder_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "model") as temporary:
+        (temporary / "weights").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_replaced_name_by_name(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    (target / "part").mkdir(parents=True)
+    (target / "part" / "stale").write_text("old")
+    (target / "notes.txt").write_text("keep")
+    with atomic_folder(target) as temporary:
+        (temporary / "part").mkdir()
+        (temporary / "part" / "fresh").write_text("new")
+    assert (target / "notes.txt").read_text() == "keep"
+    assert [path.name for path in (target / "part").iterdir()] == ["fresh"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_json_never_holds_nan(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_json(path, {"a": math.nan, "b": [math.inf, 1.5], "文": (-math.inf,)})
+    assert read_json(path) == {"a": None, "b": [None, 1.5], "文": [None]}
+    json.loads(path.read_text("utf-8"), parse_constant=lambda name: pytest.fail(name))
+
+
+def test_hashes_depend_on_names_and_bytes_not_on_order(tmp_path: Path) -> None:
+    for name, text in (("a", "1"), ("b", "2")):
+        (tmp_path / name).write_text(text)
+    paths = [tmp_path / "a", tmp_path / "b"]
+    first = hash_files(paths, tmp_path)
+    assert hash_files(reversed(paths), tmp_path) == first
+    (tmp_path / "b").write_text("3")
+    assert hash_files(paths, tmp_path) != first
+    assert hash_settings({"x": 1, "y": 2}) == hash_settings({"y": 2, "x": 1}) != hash_settings({"x": 2, "y": 1})
+
+
+def test_an_output_folder_with_something_else_is_refused(tmp_path: Path) -> None:
+    check_output_folder(tmp_path / "absent", overwrite=False, step="finetune")
+    check_output_folder(tmp_path, overwrite=False, step="finetune")
+    (tmp_path / "notes.txt").write_text("keep")
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        check_output_folder(tmp_path, overwrite=False, step="finetune")
+    check_output_folder(tmp_path, overwrite=True, step="finetune")
+    write_marker(tmp_path, "encode")
+    with pytest.raises(OutputExistsError, match=tmp_path.name):
+        check_output_folder(tmp_path, overwrite=False, step="finetune")
+    write_marker(tmp_path, "finetune")
+    check_output_folder(tmp_path, overwrite=False, step="finetune")
+    with pytest.raises(OutputExistsError, match="file"):
+        check_output_folder(tmp_path / "notes.txt", overwrite=True, step="finetune")
+
+
+def test_only_our_markers_are_read(tmp_path: Path) -> None:
+    assert read_marker(tmp_path) is None
+    (tmp_path / "m3e.json").write_text("{broken")
+    assert read_marker(tmp_path) is None
+    write_marker(tmp_path, "model", name="x")
+    assert read_marker(tmp_path) == {"m3e": "model", "name": "x"}
