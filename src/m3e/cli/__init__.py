@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 
-import click
 import typer
 
 from m3e import __version__
@@ -50,10 +49,13 @@ def main() -> None:
     except M3EError as error:
         complain(str(error))
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         complain("stopped")
         sys.exit(130)
-    except click.ClickException as error:
+    except Exception as error:
+        # typer's usage errors have no public base class; all of them, and nothing else, can format themselves
+        if not hasattr(error, "format_message"):
+            raise
         complain(error.format_message())
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)

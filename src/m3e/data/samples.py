@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
-    text = resources.files("m3e.assets").joinpath("samples", name).read_text(encoding="utf-8")
+    text = resources.files("m3e.assets").joinpath(f"samples/{name}").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 

@@ -19,6 +19,7 @@ from m3e.training.guard import Guard
 from m3e.training.options import FineTuneOptions
 
 SECONDS_BETWEEN_CHECKPOINTS = 120
+FEWEST_STEPS_BETWEEN_LOOKS = 10
 CHECKPOINT_PREFIX = "checkpoint-"
 
 
@@ -52,7 +53,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._lr = lr
         self._on_step = on_step
         self._last_save = time.monotonic()
-        self.looked_at: int | None = None
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
@@ -71,10 +71,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Look at even distances, and at the end; save when it is time."""
-        every = max(1, math.ceil(state.max_steps / (self._options.evaluations + 1))) if self._options.evaluations else 0
-        if (every and state.global_step % every == 0) or state.global_step >= state.max_steps:
+        if is_time_to_look(state.global_step, state.max_steps, self._options.evaluations):
             self._guard.look(state.global_step)
-            self.looked_at = state.global_step
         if self._is_time_to_save(state):
             control.should_save = True
             self._last_save = time.monotonic()
@@ -85,6 +83,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if self._options.checkpoint_steps:
             return state.global_step % self._options.checkpoint_steps == 0
         return time.monotonic() - self._last_save > SECONDS_BETWEEN_CHECKPOINTS
+
+
+def is_time_to_look(step: int, total: int, evaluations: int) -> bool:
+    """Whether the guard looks after ``step`` of ``total``: at the end, and before it at even distances of 10 or more."""
+    if step >= total:
+        return True
+    return evaluations > 0 and step % max(FEWEST_STEPS_BETWEEN_LOOKS, math.ceil(total / (evaluations + 1))) == 0
 
 
 class EpochEnd(TrainerCallback):  # type: ignore[misc]

@@ -103,7 +103,8 @@ def advice(before: Judgement, after: Judgement, refusals: Mapping[int, str]) -> 
             "No step was better than the start on the held-out rows, so the start came back: try a lower --lr."
         )
     else:
-        lines.append(f"Better at the task: {before.task:.4f} to {after.task:.4f} on held-out rows.")
+        verdict = "Better" if after.task > before.task else "As good"
+        lines.append(f"{verdict} at the task: {before.task:.4f} to {after.task:.4f} on held-out rows.")
     change = after.general.score - before.general.score
     if change < -0.01:
         lines.append(
