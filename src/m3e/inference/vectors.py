@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from m3e.data.reading import read_table
+from m3e.data.encodings import decode
+from m3e.data.text_files import read_table
 from m3e.errors import DataError, SettingsError
 from m3e.files import atomic_file, hash_file, hash_settings, read_marker, write_json, write_marker
 from m3e.inference.encoder import Encoder
@@ -88,9 +89,7 @@ def read_texts(source: Path, field: str | None) -> tuple[list[str], str]:
         DataError: no such field, or a row whose value there is not a string, named by row.
     """
     if source.suffix.lower() == ".txt":
-        from m3e.data.encodings import read_text
-
-        lines = read_text(source).text.splitlines()
+        lines = decode(source.read_bytes(), source.name).text.splitlines()
         if not lines:
             raise DataError(f"{source} has no rows")
         return lines, "line"

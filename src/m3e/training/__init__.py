@@ -22,7 +22,14 @@ _HOMES = {
     "PrefixTraining": "m3e.training.strategies",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "BitFitTraining",
+    "FineTuneOptions",
+    "FineTuner",
+    "FullTraining",
+    "LoraTraining",
+    "PrefixTraining",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -128,6 +128,7 @@ class Guard:
     """Judges a model at steps of its training and keeps the best weights in ``folder``.
 
     Args:
+        model: the start, with what will train marked as such.
         held_out: how the task is measured; ``None`` where no rows could be held out.
         folder: where the best trained weights and the judgements lie, for a resumed run too.
     """
@@ -140,6 +141,7 @@ class Guard:
         self.judgements: list[Judgement] = []
         self.refusals: dict[int, str] = {}
         self._best: int | None = None
+        self._start_weights = trained_weights(model)
 
     @property
     def start(self) -> Judgement:
@@ -199,6 +201,7 @@ class Guard:
             _load_trained(self._model, load_file(self._weights))
             return self.best
         self._best = None
+        _load_trained(self._model, self._start_weights)
         return self.start
 
     def _keep(self, step: int) -> None:

@@ -38,7 +38,7 @@ class OrderedTrainer(Trainer):
         return BatchSampler(SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last)
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class Watch(TrainerCallback):
     """Calls the guard, saves checkpoints, records the loss and stops a run whose loss broke."""
 
     def __init__(
@@ -81,18 +81,18 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if state.global_step >= state.max_steps:
             return False
         if self._options.checkpoint_steps:
-            return state.global_step % self._options.checkpoint_steps == 0
+            return int(state.global_step) % self._options.checkpoint_steps == 0
         return time.monotonic() - self._last_save > SECONDS_BETWEEN_CHECKPOINTS
 
 
 def is_time_to_look(step: int, total: int, evaluations: int) -> bool:
-    """Whether the guard looks after ``step`` of ``total``: at the end, and before it at even distances of 10 or more."""
+    """Whether the guard looks after ``step`` of ``total``: at the end, and at even distances of 10 or more."""
     if step >= total:
         return True
     return evaluations > 0 and step % max(FEWEST_STEPS_BETWEEN_LOOKS, math.ceil(total / (evaluations + 1))) == 0
 
 
-class EpochEnd(TrainerCallback):  # type: ignore[misc]
+class EpochEnd(TrainerCallback):
     """Calls uniem-style functions with the trainer after each epoch."""
 
     def __init__(self, functions: list[Callable[[Any], None]]) -> None:

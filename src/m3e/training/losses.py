@@ -7,7 +7,7 @@ never each other's negatives; scored pairs take CoSENT. Both run with or without
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from sentence_transformers.base.losses.gradcache import CachedLossMixin
@@ -58,7 +58,8 @@ class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
             labels: text ids (batch, columns), or ``None``.
         """
         if labels is None:
-            return super().compute_loss_from_embeddings(embeddings, labels)
+            unmasked: Tensor = super().compute_loss_from_embeddings(embeddings, labels)
+            return unmasked
         queries, documents = embeddings[0], torch.cat(embeddings[1:])
         batch = len(queries)
         to_documents = self.similarity_fct(queries, documents) * self.scale
@@ -67,7 +68,8 @@ class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
         positive = to_documents.diagonal()
         forward = torch.logsumexp(to_documents.masked_fill(not_document, -torch.inf), dim=1)
         backward = torch.logsumexp(to_queries.masked_fill(not_query, -torch.inf), dim=1)
-        return ((forward + backward) / 2 - positive).mean()
+        loss: Tensor = ((forward + backward) / 2 - positive).mean()
+        return loss
 
 
 def false_negatives(ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,7 +110,8 @@ class CachedLoss(CachedLossMixin, nn.Module):
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
     ) -> Tensor:
         """The wrapped loss of the batch, back-propagated to the embeddings where asked."""
-        loss: Tensor = self.loss.compute_loss_from_embeddings([torch.cat(parts) for parts in reps], labels)
+        embeddings = [torch.cat(parts) for parts in reps]
+        loss: Tensor = cast(Any, self.loss).compute_loss_from_embeddings(embeddings, labels)
         if with_backward:
             loss.backward()  # type: ignore[no-untyped-call]
             loss = loss.detach()

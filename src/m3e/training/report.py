@@ -146,7 +146,8 @@ def model_card(report: FineTuneReport, licence: str) -> str:
                 f"# {report.base}, fine-tuned on {report.source}",
                 USE.format(path=report.model_dir, text="你好"),
                 f"## Data\n\n{report.rows} {report.kind.replace('_', ' ')} records from {report.source}, "
-                f"of which {report.held_out} were held out; dropped: {dropped}; texts cut to the maximum length: {report.cut}.",
+                f"of which {report.held_out} were held out; dropped: {dropped}; texts cut to the maximum length: "
+                f"{report.cut}.",
                 "## Before and after\n\n" + "\n".join(table) + note + "\n\n" + "\n".join(report.advice),
                 "## Settings\n\n" + settings,
                 "Made with m3e.",

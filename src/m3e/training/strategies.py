@@ -56,7 +56,7 @@ class BitFitTraining:
 
 @dataclass(frozen=True)
 class LoraTraining:
-    """Low-rank adapters on every linear layer, merged into the weights at the end (Hu et al. 2021, arXiv:2106.09685)."""
+    """Low-rank adapters on every linear layer, merged at the end (Hu et al. 2021, arXiv:2106.09685)."""
 
     rank: int = 16
     alpha: int = 32
