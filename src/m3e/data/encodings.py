@@ -154,7 +154,8 @@ def _is_damaged_utf8(data: bytes) -> bool:
     """Whether most of what is not ASCII is sound UTF-8: a file of one long line has no good lines beside it."""
     text = data.decode("utf-8", "replace")
     broken = text.count("\ufffd")
-    sound = sum(char > "\x7f" for char in text) - broken
+    # between the two ranges lie the letters for which GB18030's Han characters most easily pass
+    sound = sum("\x7f" < char < "\u0180" or char >= "\u0800" for char in text) - broken
     return sound > broken
 
 
