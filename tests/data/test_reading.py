@@ -1,4 +1,4 @@
-"""The public reading: the users' cases of ../shared rebuilt with other texts, and malformed inputs."""
+"""The public reading: users' failure cases rebuilt with other texts, and malformed inputs."""
 
 import json
 
