@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
 
 from m3e.errors import DataError
@@ -26,6 +27,11 @@ _NOT_TEXT = (
 # Text in another encoding (Big5 above all) that happens to decode as GB18030 lands in the private
 # use area again and again; genuine text hardly ever does.
 _PRIVATE_USE_LIMIT = 0.02
+_PRIVATE_USE = re.compile("[\ue000-\uf8ff]+")
+_NOT_ASCII = re.compile("[^\x00-\x7f]+")
+
+# Between these two ranges lie the letters for which GB18030's Han characters most easily pass.
+_SURE_IN_UTF8 = re.compile("[\x80-\u017f\u0800-\ufffc\ufffe-\U0010ffff]+")
 
 
 @dataclass(frozen=True)
@@ -154,11 +160,13 @@ def _is_damaged_utf8(data: bytes) -> bool:
     """Whether most of what is not ASCII is sound UTF-8: a file of one long line has no good lines beside it."""
     text = data.decode("utf-8", "replace")
     broken = text.count("\ufffd")
-    sound = sum(char > "\x7f" for char in text) - broken
-    return sound > broken
+    return _count(_SURE_IN_UTF8, text) > broken
 
 
 def _private_use_share(text: str) -> float:
-    wide = [char for char in text if char > "\x7f"]
-    private = sum("\ue000" <= char <= "\uf8ff" for char in wide)
-    return private / max(1, len(wide))
+    return _count(_PRIVATE_USE, text) / max(1, _count(_NOT_ASCII, text))
+
+
+def _count(characters: re.Pattern[str], text: str) -> int:
+    """How many characters of ``text`` are among ``characters``, a pattern of runs."""
+    return sum(map(len, characters.findall(text)))

@@ -186,7 +186,7 @@ def _row_of(item: Any, name: str, index: int) -> Row:
         return {key: value for key, value in values.items() if value is not None or _is_required(item, key)}
     if hasattr(item, "_asdict"):
         return dict(item._asdict())
-    if hasattr(item, "__dict__") and vars(item):
+    if not isinstance(item, type) and hasattr(item, "__dict__") and vars(item):
         return dict(vars(item))
     raise DataError(
         f"{name}, row {index + 1}: {type(item).__name__} where a dict or a record with named fields should be"
