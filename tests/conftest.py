@@ -10,18 +10,11 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; two pools of spinning threads starve each other
 
 import pytest
 
 CHARACTERS = "今天气很好我们去公园吧怎么办退货款订单地址修改快递到哪了发票会员积分猫狗树叶黄番茄阳台花开不的是在有问答"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _two_workers_share_two_cores() -> None:
-    import torch
-
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

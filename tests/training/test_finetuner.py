@@ -123,7 +123,7 @@ def test_a_failed_run_leaves_the_model_that_was_there(mini, tmp_path: Path) -> N
     assert read_marker(tmp_path / "out")["m3e"] == "finetune"
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a kill: the run stops between two steps and cleans nothing up."""
 
 
@@ -138,10 +138,10 @@ def test_a_resumed_run_ends_in_the_weights_of_an_uninterrupted_one(
 
     def stop(step: int, total: int, loss: float | None) -> None:
         if step == 8:
-            raise Killed
+            raise KilledError
 
     whole = FineTuner(str(mini_folder), rows, device="cpu").run(tmp_path / "whole", **settings)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         FineTuner(str(mini_folder), rows, device="cpu").run(tmp_path / "stopped", on_step=stop, **settings)
     assert newest_checkpoint(tmp_path / "stopped" / "checkpoints").name == "checkpoint-6"
     tuner = FineTuner(str(mini_folder), rows, device="cpu")
@@ -154,10 +154,10 @@ def test_a_resumed_run_ends_in_the_weights_of_an_uninterrupted_one(
 def test_a_run_with_other_data_is_not_resumed(mini_folder: Path, tmp_path: Path) -> None:
     def stop(step: int, total: int, loss: float | None) -> None:
         if step == 3:
-            raise Killed
+            raise KilledError
 
     settings = {**QUICK, "checkpoint_steps": 2}
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         FineTuner(str(mini_folder), pair_rows(40)).run(tmp_path / "out", on_step=stop, **settings)
     with pytest.raises(SettingsError, match="--resume"):
         FineTuner(str(mini_folder), pair_rows(41)).run(tmp_path / "out", resume=True, **settings)
@@ -302,7 +302,7 @@ def test_long_texts_are_cut_and_counted(mini, tmp_path: Path) -> None:
     rows = [*pair_rows(20), {"text": "猫" * 100, "text_pos": "狗" * 7}]
     tuner = FineTuner(mini, rows)
     tuner.run(tmp_path / "out", **QUICK, max_length=8)
-    assert tuner.report.cut == 20 + 1  # each answer has more than six characters
+    assert tuner.report.cut == 20 + 2  # each answer has more than six characters
     assert json.loads((tmp_path / "out" / "sentence_bert_config.json").read_text())["max_seq_length"] == 8
 
 

@@ -105,11 +105,11 @@ def finetune(
     started = time.monotonic()
     destination.check()
     train_records, held_out_records = _split(data, validation, options.seed)
-    plan = _plan(model, data.kind, train_records, held_out_records, options)
     identity = {
         "inputs": _inputs_hash(model, train_records, held_out_records),
         "settings": hash_settings(options.as_dict()),
     }
+    plan = _plan(model, data.kind, train_records, held_out_records, options)
     checkpoint = _begin(destination, identity, say)
     for line in _announcements(model, data, plan, options):
         say(line)
@@ -166,14 +166,21 @@ def _split(data: RecordSet, validation: RecordSet | None, seed: int) -> tuple[li
 def _plan(
     model: SentenceTransformer, kind: Kind, train: list[Record], held_out: list[Record], options: FineTuneOptions
 ) -> Plan:
+    from transformers import set_seed
+
     rows, held = list(examples(train)), list(examples(held_out))
     if options.max_length is not None:
         _limit_length(model, options.max_length)
+    set_seed(options.seed)  # new weights, an adapter's say, must be the same in a resumed run
     options.strategy.prepare(model)
     symmetric = kind is Kind.SCORED_PAIR or is_symmetric(rows)
     width = max(len(row.texts) for row in rows)
     names = ["sentence1", "sentence2"] if kind is Kind.SCORED_PAIR else column_names(width)
-    cut, length = _lengths(model, [text for row in [*rows, *held] for text in row.texts])
+    prompts = _prompts(model, names, symmetric=symmetric)
+    prefixes = [prompts.get(name, "") for name in names]
+    cut, length = _lengths(
+        model, [prefix + text for row in [*rows, *held] for prefix, text in zip(prefixes, row.texts, strict=False)]
+    )
     precision = _precision(model, options.precision)
     batch_size = min(options.batch_size, len(rows))
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -182,7 +189,7 @@ def _plan(
         train=rows,
         held_out=held,
         symmetric=symmetric,
-        prompts=_prompts(model, names, symmetric=symmetric),
+        prompts=prompts,
         cut=cut,
         length=length,
         lr=options.lr or suggested_lr(trained, options.strategy, static=not _is_transformer(model)),

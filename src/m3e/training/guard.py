@@ -198,10 +198,10 @@ class Guard:
         from safetensors.torch import load_file
 
         if self._best is not None and _better_than_start(self.best, self.start):
-            _load_trained(self._model, load_file(self._weights))
+            load_trained(self._model, load_file(self._weights))
             return self.best
         self._best = None
-        _load_trained(self._model, self._start_weights)
+        load_trained(self._model, self._start_weights)
         return self.start
 
     def _keep(self, step: int) -> None:
@@ -250,7 +250,8 @@ def trained_weights(model: SentenceTransformer) -> dict[str, torch.Tensor]:
     }
 
 
-def _load_trained(model: SentenceTransformer, weights: dict[str, torch.Tensor]) -> None:
+def load_trained(model: SentenceTransformer, weights: dict[str, torch.Tensor]) -> None:
+    """Put weights of :func:`trained_weights` back."""
     import torch
 
     parameters = dict(model.named_parameters())

@@ -9,22 +9,35 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 
 from m3e.errors import TrainingDivergedError
 from m3e.files import read_json
-from m3e.training.guard import Guard
+from m3e.training.guard import Guard, load_trained, trained_weights
 from m3e.training.options import FineTuneOptions
 
 SECONDS_BETWEEN_CHECKPOINTS = 120
 FEWEST_STEPS_BETWEEN_LOOKS = 10
 CHECKPOINT_PREFIX = "checkpoint-"
+WEIGHTS_NAME = "trained.safetensors"
 
 
 class Trainer(SentenceTransformerTrainer):
-    """sentence-transformers' trainer without a model card of its own."""
+    """sentence-transformers' trainer without a model card, whose checkpoints hold the trained weights by name.
+
+    Its own checkpoints are model folders, which cannot be put back into a model that is wrapped with adapters.
+    """
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(trained_weights(self.model), folder / WEIGHTS_NAME)
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        load_trained(self.model, load_file(Path(checkpoint_path) / WEIGHTS_NAME))
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Leave it out: the card is ours."""
