@@ -48,7 +48,7 @@ def load(
     if text in local_models() and not Path(text).is_dir():
         return _load_folder(model_path(text), device)
     path = Path(text)
-    if path.exists() or text.startswith((".", "/", "~")) or os.sep != "/" and os.sep in text:
+    if path.exists() or text.startswith((".", "/", "~")) or (os.sep != "/" and os.sep in text):
         return _load_folder(path.expanduser(), device)
     return _load_from_hub(text, device, revision, trust_remote_code)
 

@@ -1,0 +1,59 @@
+"""The command line: each command parses, calls one function of a layer above, prints.
+
+Exit codes: 0 done; 2 bad input or settings, one line on stderr; 3 done, but a named part is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+import typer
+
+from m3e import __version__
+from m3e.cli.terminal import complain
+from m3e.errors import M3EError
+
+app = typer.Typer(
+    name="m3e",
+    help="Chinese-first text embeddings: make models, judge them, put them to work.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"m3e {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Chinese-first text embeddings: make models, judge them, put them to work."""
+
+
+def main() -> None:
+    """Run the command line and exit with the contract's code."""
+    # a tokenizer's threads and the trainer's forks do not mix; the warning would be the user's first sight
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from m3e.cli import encode, env, eval, finetune, models, quickstart  # noqa: F401
+
+    try:
+        code = app(standalone_mode=False)
+    except M3EError as error:
+        complain(str(error))
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        complain("stopped")
+        sys.exit(130)
+    except click.ClickException as error:
+        complain(error.format_message())
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,135 @@
+"""Losses by record kind, on sentence-transformers' own.
+
+Pairs, triplets and ranked rows take an in-batch softmax in both directions in which equal texts are
+never each other's negatives; scored pairs take CoSENT. Both run with or without gradient caching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from sentence_transformers.base.losses.gradcache import CachedLossMixin
+from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
+from torch import Tensor, nn
+
+from m3e.records import Kind
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+NO_TEXT = 0
+"""The text id of a slot without a text (a row with fewer negatives than others): never a candidate."""
+
+
+class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
+    """Cross-entropy of picking the positive among the batch's documents, and the query among its queries.
+
+    With cosine s and temperature τ the loss of row i is the mean of two terms::
+
+        -log( exp(s(q_i, d_i)/τ) / Σ_{j in D_i} exp(s(q_i, d_j)/τ) )
+        -log( exp(s(q_i, d_i)/τ) / Σ_{j in Q_i} exp(s(q_j, d_i)/τ) )
+
+    D_i holds all rows' positives and negatives, Q_i all rows' queries; both leave out what is known to be
+    no negative of row i: the same text as its positive or its query, the positive of an equal query, the
+    query of an equal positive.
+
+    ``labels`` are text ids of shape (batch, columns), equal where texts are equal, :data:`NO_TEXT` for an
+    empty slot. Without labels all other rows are negatives, as in sentence-transformers.
+
+    Source: van den Oord et al. 2018 (arXiv:1807.03748); both directions: Günther et al. 2024
+    (arXiv:2310.19923).
+    """
+
+    def __init__(self, model: SentenceTransformer, temperature: float = 0.05) -> None:
+        super().__init__(
+            model,
+            scale=1 / temperature,
+            directions=("query_to_doc", "doc_to_query"),
+            partition_mode="per_direction",
+        )
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None) -> Tensor:
+        """The batch's mean loss, a scalar.
+
+        Args:
+            embeddings: queries, positives, then one tensor a negative column, each (batch, dimension).
+            labels: text ids (batch, columns), or ``None``.
+        """
+        if labels is None:
+            return super().compute_loss_from_embeddings(embeddings, labels)
+        queries, documents = embeddings[0], torch.cat(embeddings[1:])
+        batch = len(queries)
+        to_documents = self.similarity_fct(queries, documents) * self.scale
+        to_queries = to_documents[:, :batch].T
+        not_document, not_query = false_negatives(labels)
+        positive = to_documents.diagonal()
+        forward = torch.logsumexp(to_documents.masked_fill(not_document, -torch.inf), dim=1)
+        backward = torch.logsumexp(to_queries.masked_fill(not_query, -torch.inf), dim=1)
+        return ((forward + backward) / 2 - positive).mean()
+
+
+def false_negatives(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """What is no negative of a row: masks over its candidate documents and candidate queries.
+
+    Args:
+        ids: text ids (batch, columns): query, positive, negatives.
+
+    Returns:
+        ``(batch, batch * (columns - 1))`` over positives then each negative column, and ``(batch, batch)``
+        over queries; the row's own positive and own query are never masked.
+    """
+    batch = len(ids)
+    query, positive = ids[:, :1], ids[:, 1:2]
+    candidates = ids[:, 1:].T.reshape(1, -1)
+    same_query = query == query.T
+    not_document = (candidates == positive) | (candidates == query) | (candidates == NO_TEXT)
+    not_document[:, :batch] |= same_query
+    not_query = same_query | (positive == positive.T) | (positive == query.T)
+    own = torch.eye(batch, dtype=torch.bool, device=ids.device)
+    not_document[:, :batch] &= ~own
+    return not_document, not_query & ~own
+
+
+class CachedLoss(CachedLossMixin, nn.Module):
+    """A loss on embeddings with gradient caching: the memory of ``mini_batch_size`` texts, the loss of the batch.
+
+    Source: Gao et al. 2021, GradCache (arXiv:2101.06983).
+    """
+
+    def __init__(self, loss: InBatchSoftmaxLoss | CoSENTLoss, mini_batch_size: int) -> None:
+        super().__init__()
+        self.loss = loss
+        self.model = loss.model
+        self.mini_batch_size = mini_batch_size
+
+    def calculate_loss(
+        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
+    ) -> Tensor:
+        """The wrapped loss of the batch, back-propagated to the embeddings where asked."""
+        loss: Tensor = self.loss.compute_loss_from_embeddings([torch.cat(parts) for parts in reps], labels)
+        if with_backward:
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss = loss.detach()
+        return loss
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None) -> Tensor:
+        """The batch's loss; gradients are made mini-batch by mini-batch when it is back-propagated."""
+        result: Tensor = self.forward_cached(list(sentence_features), labels)
+        return result
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The wrapped loss's settings and the mini-batch size."""
+        return {**self.loss.get_config_dict(), "mini_batch_size": self.mini_batch_size}
+
+
+def loss_for(
+    kind: Kind, model: SentenceTransformer, temperature: float, mini_batch_size: int | None
+) -> InBatchSoftmaxLoss | CoSENTLoss | CachedLoss:
+    """The loss of a record kind; with ``mini_batch_size`` its gradient-cached form."""
+    if kind is Kind.SCORED_PAIR:
+        loss: InBatchSoftmaxLoss | CoSENTLoss = CoSENTLoss(model, scale=1 / temperature)
+    else:
+        loss = InBatchSoftmaxLoss(model, temperature)
+    return CachedLoss(loss, mini_batch_size) if mini_batch_size else loss
