@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from m3e.files import json_safe, read_marker
 from m3e.inference.encoder import Encoder, Vectors
+from m3e.models.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -74,17 +75,10 @@ class MtebEncoder:
 
 def content_revision(model: SentenceTransformer) -> str:
     """16 hex digits over the weights, tokenizer, modules, prompts and maximum length of a model."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        values = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    digest = hashlib.sha256(fingerprint(model).encode())
     digest.update(_tokenizer_text(model).encode())
     settings = {
         "modules": [[type(module).__name__, _module_settings(module)] for module in model],
-        "prompts": model.prompts,
         "default_prompt_name": model.default_prompt_name,
         "max_seq_length": getattr(model, "max_seq_length", None),
         "truncate_dim": getattr(model, "truncate_dim", None),
