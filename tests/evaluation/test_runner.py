@@ -154,7 +154,16 @@ def test_sets_that_fit_no_task_are_skipped_and_named(tmp_path, mini):
     write(tmp_path / "pair.test.parquet", text=["天"], text_pos=["气"])
     results = m3e.evaluate(mini, suite="local", data=tmp_path)
     assert [score.task for score in results.results] == ["good.test"]
-    assert [note.split(":")[0] for note in results.notes] == ["nli.test", "pair.test"]
+    assert results.notes == ["skipped, their columns or labels fit no kind of task: nli.test, pair.test"]
+    assert "fit no kind" in m3e.evaluate(mini, ["pair.test"], suite="local", data=tmp_path).missing["pair.test"]
+
+
+def test_an_incomplete_collection_is_missing(tmp_path, mini):
+    write_collection(tmp_path, "x.test")
+    (tmp_path / "x.test.queries.parquet").unlink()
+    results = m3e.evaluate(mini, suite="local", data=tmp_path)
+    assert list(results.missing) == ["x.test"]
+    assert ".queries" in results.missing["x.test"]
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ class LocalFolder:
         return found if {"corpus", "queries", "qrels"} <= set(found) else None
 
     def splits(self) -> list[tuple[str, str]]:
-        """Every (name, split) that has a single file or queries."""
-        return sorted({(name, split) for name, split, part in self.files if part in ("", "queries")})
+        """Every (name, split) that has a single file, queries or judgements."""
+        return sorted({(name, split) for name, split, part in self.files if part in ("", "queries", "qrels")})
 
     def declared_kind(self, name: str) -> Kind | None:
         """What ``<name>.json`` says the set is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def plan(tasks: list[str] | tuple[str, ...] | Any, suite: str | None, data: Path | None, train: Path | None) -> Plan:
+def plan(tasks: Sequence[str] | None, suite: str | None, data: Path | None, train: Path | None) -> Plan:
     """Everything to run, its data read and checked.
 
     Raises:
@@ -92,7 +93,7 @@ def _needed(folder: LocalFolder | None) -> LocalFolder:
     return folder
 
 
-def _names(tasks: Any, suite: str | None, folder: LocalFolder | None) -> list[str]:
+def _names(tasks: Sequence[str] | None, suite: str | None, folder: LocalFolder | None) -> list[str]:
     if isinstance(tasks, str):
         raise SettingsError(f"tasks takes a list of names; write [{tasks!r}]")
     if tasks is None and suite is None:
@@ -201,22 +202,28 @@ def _plan_local(folder: LocalFolder, wanted: list[str] | None, train: Path | Non
         if name not in found:
             known = ", ".join(found) or "none"
             raise SettingsError(f"there is no set {name!r} in {folder.path}{did_you_mean(name, found)}; sets: {known}")
+    kinds = {name: _local_kind(folder, found[name]) for name in wanted or found}
+    unfit = [name for name, kind in kinds.items() if kind is None]
     made = Plan()
-    for name in wanted or found:
-        _add_local(made, name, found[name], folder, train)
+    for name, kind in kinds.items():
+        if kind is not None:
+            _add_local(made, name, kind, found[name], folder, train)
+    if wanted:
+        made.missing |= dict.fromkeys(unfit, "its columns or labels fit no kind of task")
+    elif unfit:
+        made.notes.append(f"skipped, their columns or labels fit no kind of task: {_some(unfit)}")
     if not made.tasks and not made.missing:
-        reasons = f": {made.notes[0]}" if made.notes else ""
-        raise SettingsError(f"{folder.path} holds no evaluation set (<name>.<split>.parquet){reasons}")
+        raise SettingsError(f"{folder.path} holds no evaluation set, {'; '.join(made.notes) or 'no file at all'}")
     return made
 
 
-def _add_local(made: Plan, name: str, source: tuple[str, str], folder: LocalFolder, train: Path | None) -> None:
-    kind = _local_kind(folder, source)
-    if kind is None:
-        made.notes.append(f"{name}: skipped, its columns or labels fit no kind of task")
-        return
-    if kind in ("retrieval", "reranking") and folder.collection(*source) is None:
-        made.missing[name] = f"{name} has no .corpus, .queries and .qrels files"
+def _add_local(
+    made: Plan, name: str, kind: Kind, source: tuple[str, str], folder: LocalFolder, train: Path | None
+) -> None:
+    collected = kind in ("retrieval", "reranking")
+    if (folder.collection(*source) if collected else folder.single(*source)) is None:
+        parts = ".corpus, .queries and .qrels files" if collected else "single file"
+        made.missing[name] = f"{kind} needs its {parts}, and not all are there"
         return
     if kind == "classification":
         train = train or folder.single(source[0], "train")
@@ -269,8 +276,7 @@ def _note_left_out(name: str, collection: Collection, notes: list[str]) -> None:
         (collection.empty, "empty documents were left out"),
     ):
         if ids:
-            shown = ", ".join(ids[:_NAMED_AT_MOST]) + (", …" if len(ids) > _NAMED_AT_MOST else "")
-            notes.append(f"{name}: {len(ids)} {what}: {shown}")
+            notes.append(f"{name}: {len(ids)} {what}: {_some(ids)}")
 
 
 def _note_dropped(name: str, count: int, notes: list[str]) -> None:
@@ -281,5 +287,10 @@ def _note_dropped(name: str, count: int, notes: list[str]) -> None:
 def _note_unseen(name: str, rows: Texts, train: Texts, notes: list[str]) -> None:
     unseen = sorted(set(rows.labels) - set(train.labels))
     if unseen:
-        shown = ", ".join(unseen[:_NAMED_AT_MOST]) + (", …" if len(unseen) > _NAMED_AT_MOST else "")
-        notes.append(f"{name}: {len(unseen)} labels have no training rows and cannot be predicted: {shown}")
+        notes.append(f"{name}: {len(unseen)} labels have no training rows and cannot be predicted: {_some(unseen)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
