@@ -119,12 +119,12 @@ class CachedLoss(CachedLossMixin, nn.Module):
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None) -> Tensor:
         """The batch's loss; gradients are made mini-batch by mini-batch when it is back-propagated."""
-        result: Tensor = self.forward_cached(list(sentence_features), labels)
+        result: Tensor = cast(Any, self).forward_cached(list(sentence_features), labels)
         return result
 
     def get_config_dict(self) -> dict[str, Any]:
         """The wrapped loss's settings and the mini-batch size."""
-        return {**self.loss.get_config_dict(), "mini_batch_size": self.mini_batch_size}
+        return {**cast(Any, self.loss).get_config_dict(), "mini_batch_size": self.mini_batch_size}
 
 
 def loss_for(
