@@ -3,10 +3,10 @@
 Text: training files whose ``commercial`` is ``yes`` (the rest is left out, whatever it may turn out
 to be), less every text that also stands in a dev, test or trial file. Teacher: e5-small's centred vectors.
 
-    python scripts/train_bundled.py DATA WORK            # all stages, each resumes
-    python scripts/train_bundled.py DATA WORK --minutes 60
+    python scripts/train_bundled.py DATA WORK --steps 4500
 
-Stages, each a file in WORK: texts.parquet → teacher.npy → tokenizer.json → static.pt → tiny.pt → assets.
+Stages, each a file or folder in WORK, each resumed where it stopped:
+texts.parquet → tokenizer.json → teacher/ → static.pt → tiny.pt → the assets of the package.
 """
 
 from __future__ import annotations
@@ -393,7 +393,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--until", choices=["texts", "teacher", "tokenizer", "static", "tiny"], default="tiny")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
