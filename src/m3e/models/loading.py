@@ -164,9 +164,14 @@ def hub_endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
 
 
+def is_offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` forbids asking the hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+
+
 def hub_is_reachable() -> bool:
     """Whether a connection to the hub opens within a few seconds; false where offline mode is set."""
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+    if is_offline():
         return False
     address = urlsplit(hub_endpoint())
     port = address.port or (443 if address.scheme == "https" else 80)
@@ -178,8 +183,13 @@ def hub_is_reachable() -> bool:
 
 
 def _hub_message(name: str) -> str:
+    why = (
+        "HF_HUB_OFFLINE is set, so the hub is not asked"
+        if is_offline()
+        else f"the hub {hub_endpoint()} cannot be reached"
+    )
     return (
-        f"{name!r} is not a local model or folder, and the hub {hub_endpoint()} cannot be reached; "
+        f"{name!r} is not a local model or folder, and {why}; "
         f"local models: {available_names()}; set HF_ENDPOINT to a mirror to use another hub"
     )
 
