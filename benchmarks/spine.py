@@ -24,6 +24,7 @@ from m3e.evaluation.published import published_score
 from m3e.files import read_json, write_json
 from m3e.inference import Encoder
 from m3e.machine import machine
+from m3e.models.bundled import ASSETS
 from m3e.quickstart import run_quickstart
 from m3e.training import FineTuner
 
@@ -105,6 +106,9 @@ def main() -> None:
         done[name] = run()
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
         write_json(options.json, {"parts": done, "machine": machine().as_dict()})
+    judged = {name.removeprefix("eval/"): part for name, part in done.items() if name.startswith("eval/")}
+    scores = {name: {task: round(row["score"], 4) for task, row in part.items()} for name, part in judged.items()}
+    write_json(ASSETS / "figures.json", scores)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ models_app = typer.Typer(help="What can be loaded here.", invoke_without_command
 app.add_typer(models_app, name="models")
 
 
+SHOWN_FIGURES = ("STSB", "LCQMC", "XQuADzh")
+
+
 @models_app.callback()
 def models(
     context: typer.Context,
@@ -23,10 +26,11 @@ def models(
     """List the models by name: size, dimensions, languages, licence, source."""
     if context.invoked_subcommand is not None:
         return
-    from m3e.models.names import local_models
+    from m3e.models.names import local_models, measured_figures
 
     table = Table(title="models that need no hub", title_justify="left")
-    for name in ("name", "parameters", "dim", "tokens", "languages", "licence", "source", "here"):
+    figures = measured_figures()
+    for name in ("name", "parameters", "dim", "tokens", "languages", "licence", "source", "here", "figures"):
         table.add_column(name, justify="right" if name in ("parameters", "dim", "tokens") else "left")
     rows: list[dict[str, Any]] = []
     for model in local_models().values():
@@ -34,7 +38,10 @@ def models(
         size = f"{model.parameters / 1e6:.1f}M" if model.parameters else "–"
         length = str(model.max_length or "any")
         here = "yes" if available else model.needs
-        table.add_row(model.name, size, str(model.dim), length, model.languages, model.licence, model.source, here)
+        scores = figures.get(model.name, {})
+        shown = " ".join(f"{task} {scores[task]:.3f}" for task in SHOWN_FIGURES if task in scores)
+        facts = (str(model.dim), length, model.languages, model.licence, model.source, here, shown)
+        table.add_row(model.name, size, *facts)
         rows.append(
             {
                 "name": model.name,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from m3e import __version__
 from m3e.errors import ModelError
-from m3e.files import atomic_folder, hash_files, read_marker, write_marker
+from m3e.files import atomic_folder, hash_files, read_json, read_marker, write_marker
 from m3e.models import bundled, e5_small, e5_wheel
 
 
@@ -22,7 +22,7 @@ class LocalModel:
     Attributes:
         write: writes the sentence-transformers folder into an existing, empty folder.
         available: whether its weights are on this machine.
-        figures: published or measured scores, by task.
+        needs: what brings the weights where they are not.
     """
 
     name: str
@@ -91,6 +91,13 @@ def local_models() -> dict[str, LocalModel]:
         ),
     ]
     return {model.name: model for model in models}
+
+
+@cache
+def measured_figures() -> dict[str, dict[str, float]]:
+    """Scores by model and task, as ``benchmarks/spine.py`` measured and wrote them into the package."""
+    path = bundled.ASSETS / "figures.json"
+    return dict(read_json(path)) if path.is_file() else {}
 
 
 def available_names() -> str:
