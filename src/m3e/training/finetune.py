@@ -363,7 +363,7 @@ def _announcements(model: SentenceTransformer, data: RecordSet, plan: Plan, opti
     cached = f", gradient cache of {plan.mini_batch_size} texts" if plan.mini_batch_size else ""
     lines.append(
         f"{loss}, temperature {options.temperature}; batch {plan.batch_size}{cached}; learning rate {plan.lr:g}; "
-        f"{options.strategy.name} training in {plan.precision} on {model.device}; up to {model.max_seq_length} tokens"
+        f"{options.strategy.name} training in {plan.precision} on {model.device}; {_length_text(model)}"
     )
     if model.prompts and any(model.prompts.values()):
         sides = (
@@ -373,6 +373,10 @@ def _announcements(model: SentenceTransformer, data: RecordSet, plan: Plan, opti
         )
         lines.append(f"prompts: {sides}")
     return lines
+
+
+def _length_text(model: SentenceTransformer) -> str:
+    return f"up to {model.max_seq_length} tokens" if _is_transformer(model) else "texts of any length"
 
 
 def _dropped_text(data: RecordSet) -> str:

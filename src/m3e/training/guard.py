@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LARGEST_GENERAL_LOSS = 0.10
 LARGEST_SPREAD_RISE = 0.10
+LOSS_OF_A_COLLAPSE = 0.01
 MOST_DISTRACTORS = 5000
 
 
@@ -221,7 +222,8 @@ def reason_to_refuse(start: Judgement, now: Judgement) -> str | None:
     """Why a checkpoint may not be kept whatever its task measure, or ``None``."""
     if not np.isfinite([now.fit, now.general.score, now.general.spread]).all():
         return "its vectors are not finite"
-    if now.general.spread > start.general.spread + LARGEST_SPREAD_RISE:
+    alike = now.general.spread > start.general.spread + LARGEST_SPREAD_RISE
+    if alike and now.general.score < start.general.score - LOSS_OF_A_COLLAPSE:
         return (
             f"different sentences grew alike (mean cosine {start.general.spread:.2f} to {now.general.spread:.2f}), "
             "a learning rate too high is the usual cause"

@@ -113,7 +113,7 @@ def suggested_lr(parameters: int, strategy: Strategy, *, static: bool) -> float:
     uniem's thresholds with lower values: its 1e-4 made several users' losses explode.
     """
     if static:
-        return 5e-3
+        return 1e-3
     if strategy.name in ("lora", "bitfit", "prefix"):
         return {"lora": 5e-4, "bitfit": 1e-3, "prefix": 1e-2}[strategy.name]
     if parameters <= 80_000_000:
