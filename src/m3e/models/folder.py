@@ -36,11 +36,7 @@ _LATER_POOLING_KEYS = {
 POOLING_MODES = (*_POOLING_KEYS, *_LATER_POOLING_KEYS)
 _OLD_ORDER = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
-_LATER_DENSE_DEFAULTS = {
-    "module_input_name": ("sentence_embedding",),
-    "module_output_name": ("sentence_embedding", None),
-    "use_residual": (False,),
-}
+_LATER_DENSE_DEFAULTS = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
 _TOKENIZER_KEYS_OF_TRANSFORMERS_5 = ("backend", "is_local", "local_files_only")
 
 
@@ -158,10 +154,10 @@ def _pooling_config(dimension: int, modes: tuple[str, ...], include_prompt: bool
 
 
 def _rewrite_dense(path: Path) -> None:
-    """Leave out later keys that say nothing; old readers stop at a key that they do not know."""
+    """Leave out later keys that say the default; old readers stop at a key that they do not know."""
     config = read_json(path)
-    kept = {key: value for key, value in config.items() if value not in _LATER_DENSE_DEFAULTS.get(key, ())}
-    write_json(path, kept)
+    if config.items() >= _LATER_DENSE_DEFAULTS.items():
+        write_json(path, {key: value for key, value in config.items() if key not in _LATER_DENSE_DEFAULTS})
 
 
 def _rewrite_transformer(path: Path) -> None:
