@@ -70,7 +70,7 @@ def test_a_folder_is_replaced_name_by_name(way: str, tmp_path: Path, monkeypatch
         monkeypatch.setattr(Path, "is_mount", lambda path: path == target)
     elif way == "working folder":
         monkeypatch.chdir(target)
-        written = Path(".")
+        written = Path()
     elif way == "symlink":
         written = tmp_path / "link"
         written.symlink_to(target, target_is_directory=True)

@@ -54,7 +54,9 @@ def caught_options(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.mark.parametrize("form", ["from_pretrained", "constructor", "constructor of 0.3"])
 def test_every_form_of_the_constructor_trains(form: str, mini_folder: Path) -> None:
-    splits = {name: Dataset.from_list(sts_rows(size)) for name, size in (("train", 48), ("validation", 16), ("test", 8))}
+    splits = {
+        name: Dataset.from_list(sts_rows(size)) for name, size in (("train", 48), ("validation", 16), ("test", 8))
+    }
     dataset = DatasetDict(splits)
     if form == "from_pretrained":
         finetuner = FineTuner.from_pretrained(str(mini_folder), dataset=dataset)
@@ -124,7 +126,7 @@ def test_parameters_reach_m3e_by_their_new_names(mini_folder: Path, caught_optio
     }
 
 
-class MixedPrecisionType(str, Enum):
+class MixedPrecisionType(str, Enum):  # noqa: UP042  # uniem's own bases
     """As in uniem.types."""
 
     fp16 = "fp16"

@@ -7,9 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -61,8 +60,9 @@ def pip(python: Path | str, *arguments: str, seconds: int = 420) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
         pytest.skip(f"the package index did not answer within {seconds} s")
-    if done.returncode and any(sign in done.stderr for sign in NO_INDEX):
-        pytest.skip(f"no package index: {done.stderr.strip().splitlines()[-1]}")
+    offline = [line.strip() for line in done.stderr.splitlines() if any(sign in line for sign in NO_INDEX)]
+    if done.returncode and offline:
+        pytest.skip(f"no package index can be reached: {offline[-1]}")
     assert done.returncode == 0, done.stderr
 
 

@@ -7,17 +7,15 @@ import json
 import sys
 from pathlib import Path
 
-sys.modules["m3e"] = None  # an import of it fails from here on
-
-import numpy as np
-import sentence_transformers
-import transformers
-from sentence_transformers import SentenceTransformer
-
 
 def main(folder: str, texts_file: str, out: str) -> None:
+    sys.modules["m3e"] = None  # an import of it fails from here on
+    import numpy as np
+    import sentence_transformers
+    import transformers
+
     texts = json.loads(Path(texts_file).read_text("utf-8"))
-    model = SentenceTransformer(folder, device="cpu")
+    model = sentence_transformers.SentenceTransformer(folder, device="cpu")
     tokenizer = model.tokenizer
     if hasattr(tokenizer, "encode_batch"):  # a static model's, of the library tokenizers
         ids = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
@@ -29,7 +27,7 @@ def main(folder: str, texts_file: str, out: str) -> None:
         versions=np.array([sentence_transformers.__version__, transformers.__version__]),
         ids=np.array([token for row in ids for token in row]),
         lengths=np.array([len(row) for row in ids]),
-        plain=model.encode(texts, convert_to_numpy=True),
+        plain=model.encode(texts),
         query=model.encode_query(texts),
         document=model.encode_document(texts),
         prompts=np.array(json.dumps(prompts, sort_keys=True)),

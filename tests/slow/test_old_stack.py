@@ -83,7 +83,7 @@ def with_last_token_pooling(mini: Path, out: Path) -> Path:
 
 def with_a_dense_layer(mini: Path, out: Path) -> Path:
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Dense, Normalize, Pooling
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
 
     start = load(mini, device="cpu")
     modules = [start[0], Pooling(32, pooling_mode="mean"), Dense(32, 24), Normalize()]
@@ -92,7 +92,7 @@ def with_a_dense_layer(mini: Path, out: Path) -> Path:
 
 def _with_pooling(mini: Path, mode: str) -> Any:
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling
+    from sentence_transformers.sentence_transformer.modules import Pooling
 
     start = load(mini, device="cpu")
     return SentenceTransformer(modules=[start[0], Pooling(32, pooling_mode=mode)], prompts=start.prompts, device="cpu")
@@ -100,7 +100,7 @@ def _with_pooling(mini: Path, mode: str) -> Any:
 
 def static(mini: Path, out: Path) -> Path:
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, StaticEmbedding
+    from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(mini / "tokenizer.json"))
@@ -195,13 +195,18 @@ def test_a_tuned_model_folder_has_exactly_the_old_names(mini_model: Path, tmp_pa
     types = [module["type"] for module in json.loads((out / "modules.json").read_text("utf-8"))]
     assert types == [f"sentence_transformers.models.{name}" for name in ("Transformer", "Pooling", "Normalize")]
     assert set(json.loads((out / "1_Pooling" / "config.json").read_text("utf-8"))) == OLD_POOLING_KEYS
-    assert set(json.loads((out / "sentence_bert_config.json").read_text("utf-8"))) == {"max_seq_length", "do_lower_case"}
+    assert set(json.loads((out / "sentence_bert_config.json").read_text("utf-8"))) == {
+        "max_seq_length",
+        "do_lower_case",
+    }
 
 
 def test_the_reader_cannot_import_m3e(tmp_path: Path, texts_file: Path) -> None:
-    folder = write_mini(tmp_path / "mini" if (tmp_path / "mini").mkdir() is None else tmp_path)
+    folder = write_mini(tmp_path)
     (folder / "modules.json").write_text(
-        (folder / "modules.json").read_text("utf-8").replace("sentence_transformers.models.Normalize", "m3e.models.Any"),
+        (folder / "modules.json")
+        .read_text("utf-8")
+        .replace("sentence_transformers.models.Normalize", "m3e.models.Any"),
         "utf-8",
     )
     with pytest.raises(AssertionError, match="m3e"):
