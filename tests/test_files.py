@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 
+from m3e import files
 from m3e.errors import OutputExistsError
 from m3e.files import (
     atomic_file,
@@ -46,17 +48,49 @@ def test_a_failed_folder_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_replaced_name_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["exchange", "no exchange", "no hard links", "mounted", "working folder", "symlink"])
+def test_a_folder_is_replaced_name_by_name(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "model"
     (target / "part").mkdir(parents=True)
     (target / "part" / "stale").write_text("old")
+    (target / "weights").write_text("old")
+    (target / "was a file").write_text("old")
+    (target / "was a folder").mkdir()
     (target / "notes.txt").write_text("keep")
-    with atomic_folder(target) as temporary:
+    (target / "photos" / "2023").mkdir(parents=True)
+    (target / "photos" / "2023" / "cat").write_text("keep")
+    (target / "dangling").symlink_to("nowhere")
+    target.chmod(0o750)
+    written = target
+    if way == "no exchange":
+        monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    elif way == "no hard links":
+        monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(OSError("not supported")))
+    elif way == "mounted":
+        monkeypatch.setattr(Path, "is_mount", lambda path: path == target)
+    elif way == "working folder":
+        monkeypatch.chdir(target)
+        written = Path()
+    elif way == "symlink":
+        written = tmp_path / "link"
+        written.symlink_to(target, target_is_directory=True)
+    with atomic_folder(written) as temporary:
         (temporary / "part").mkdir()
         (temporary / "part" / "fresh").write_text("new")
-    assert (target / "notes.txt").read_text() == "keep"
+        (temporary / "weights").write_text("new")
+        (temporary / "was a file").mkdir()
+        (temporary / "was a folder").write_text("new")
+    names = {"part", "weights", "was a file", "was a folder", "notes.txt", "photos", "dangling"}
+    assert {path.name for path in target.iterdir()} == names
+    assert (target / "notes.txt").read_text() == (target / "photos" / "2023" / "cat").read_text() == "keep"
     assert [path.name for path in (target / "part").iterdir()] == ["fresh"]
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (target / "weights").read_text() == (target / "was a folder").read_text() == "new"
+    assert list((target / "was a file").iterdir()) == []
+    assert (target / "dangling").readlink() == Path("nowhere")
+    assert target.stat().st_mode & 0o777 == 0o750
+    assert {path.name for path in tmp_path.iterdir()} <= {"model", "link"}
+    if way == "working folder":
+        assert target.samefile("."), "a shell in the folder still stands in it"
 
 
 def test_json_never_holds_nan(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ settings. Resume, "already done" and the refusal to mix all follow from it.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
@@ -48,35 +49,73 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; move its entries into place when the block ends well.
 
-    Where ``path`` exists, entries of the same names are replaced and all others stay.
+    Where ``path`` exists, entries of the same names are replaced and all others stay. On Linux, a kill
+    at any moment leaves all of the old entries or all of the new.
     An exception leaves ``path`` as it was.
     """
-    target = Path(path)
+    target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_sibling(target)
+    if target.is_mount():  # beside it is another disk, and entries can be renamed only within one
+        temporary = target / temporary.name
     temporary.mkdir()
     try:
         yield temporary
         if not target.exists():
             os.replace(temporary, target)
         else:
-            _move_entries(temporary, target)
+            _replace_entries(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _move_entries(source: Path, target: Path) -> None:
-    """Replace the entries of ``target`` by those of ``source``, the marker last."""
-    retired = _temporary_sibling(target)
-    retired.mkdir()
+def _replace_entries(source: Path, target: Path) -> None:
+    """Put the entries of ``source`` into ``target``, at once where the system can."""
+    names = [entry.name for entry in source.iterdir()]
+    # a shell that stands in the folder must not find itself in a removed one
+    if not target.is_mount() and not Path.cwd().is_relative_to(target):
+        try:
+            _link_other_entries(target, source)
+        except (OSError, NotImplementedError):  # a file system without hard links
+            _move_entries(source, target, names)
+            return
+        if _exchange(source, target):
+            return
+    _move_entries(source, target, names)
+
+
+def _link_other_entries(source: Path, target: Path) -> None:
+    """Make the entries of ``source`` that ``target`` lacks appear there too, and its permissions."""
+    for entry in source.iterdir():
+        copy = target / entry.name
+        if copy.exists():
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, copy, symlinks=True, copy_function=os.link)
+        else:
+            os.link(entry, copy, follow_symlinks=False)
+    shutil.copymode(source, target)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two folders in one system call; whether that could be done."""
     try:
-        for entry in sorted(source.iterdir(), key=lambda item: item.name == MARKER_NAME):
-            final = target / entry.name
-            if final.exists() or final.is_symlink():
-                os.replace(final, retired / entry.name)
-            os.replace(entry, final)
-    finally:
-        shutil.rmtree(retired, ignore_errors=True)
+        swap = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):  # only Linux has it
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return int(swap(here, os.fsencode(first), here, os.fsencode(second), exchange)) == 0
+
+
+def _move_entries(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Replace entries of ``target`` by those of ``source``, one after the other, the marker last."""
+    retired = source / f".{source.name}.old"
+    retired.mkdir()
+    for name in sorted(names, key=lambda name: name == MARKER_NAME):
+        entry, final = source / name, target / name
+        if final.exists() and (final.is_dir() or entry.is_dir()):  # only a file takes a file's place by itself
+            os.replace(final, retired / name)
+        os.replace(entry, final)
 
 
 def json_safe(value: Any) -> Any:

@@ -31,7 +31,8 @@ class FineTuner(M3EFineTuner):
         cls, model_name_or_path: Any, dataset: Any, model_type: Any = None, **options: Any
     ) -> FineTuner:
         """A fine-tuner of a pre-trained model."""
-        return cls(model_name_or_path, dataset=dataset, model_type=model_type, **options)
+        _note_unused(model_type=model_type)
+        return cls(model_name_or_path, dataset=dataset, **options)
 
     def run(  # type: ignore[override]
         self,
@@ -97,4 +98,4 @@ def _old_spelling(given: dict[str, Any], old: str, value: Any, new: str) -> Any:
 def _note_unused(**values: Any) -> None:
     for name, value in values.items():
         if value is not None:
-            warnings.warn(f"{name} is not used any more", DeprecationWarning, stacklevel=4)
+            warnings.warn(f"{name} is not used any more", DeprecationWarning, stacklevel=3)

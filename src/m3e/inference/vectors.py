@@ -17,7 +17,7 @@ import numpy as np
 from m3e.data.encodings import decode
 from m3e.data.text_files import read_table
 from m3e.errors import DataError, SettingsError
-from m3e.files import atomic_file, hash_file, hash_settings, read_marker, write_json, write_marker
+from m3e.files import atomic_file, hash_file, hash_settings, read_json, read_marker, write_json, write_marker
 from m3e.inference.encoder import Encoder
 from m3e.models.fingerprint import fingerprint
 
@@ -154,7 +154,7 @@ def _encode_chunks(
             write_json(counted, {"cut": encoder.cut})
             with atomic_file(target) as temporary, temporary.open("wb") as stream:
                 np.save(stream, vectors.astype(np.float32))
-            cut += encoder.cut
+        cut += int(read_json(counted)["cut"])
         on_rows(min(start + CHUNK_ROWS, len(texts)), len(texts))
     return cut
 

@@ -36,6 +36,7 @@ _LATER_POOLING_KEYS = {
 POOLING_MODES = (*_POOLING_KEYS, *_LATER_POOLING_KEYS)
 _OLD_ORDER = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
+_LATER_DENSE_DEFAULTS = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
 _TOKENIZER_KEYS_OF_TRANSFORMERS_5 = ("backend", "is_local", "local_files_only")
 
 
@@ -121,6 +122,8 @@ def make_compatible(folder: Path) -> None:
             _rewrite_pooling(path / "config.json")
         elif name == "Transformer":
             _rewrite_transformer(path)
+        elif name == "Dense":
+            _rewrite_dense(path / "config.json")
         elif name == "Normalize":
             path.mkdir(exist_ok=True)
     write_json(folder / "modules.json", modules)
@@ -150,6 +153,13 @@ def _pooling_config(dimension: int, modes: tuple[str, ...], include_prompt: bool
     return config | {"include_prompt": include_prompt}
 
 
+def _rewrite_dense(path: Path) -> None:
+    """Leave out later keys that say the default; old readers stop at a key that they do not know."""
+    config = read_json(path)
+    if config.items() >= _LATER_DENSE_DEFAULTS.items():
+        write_json(path, {key: value for key, value in config.items() if key not in _LATER_DENSE_DEFAULTS})
+
+
 def _rewrite_transformer(path: Path) -> None:
     tokenizer_path = path / "tokenizer_config.json"
     tokenizer = read_json(tokenizer_path)
@@ -157,6 +167,8 @@ def _rewrite_transformer(path: Path) -> None:
         tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
     for key in _TOKENIZER_KEYS_OF_TRANSFORMERS_5:
         tokenizer.pop(key, None)
+    if isinstance(tokenizer.get("extra_special_tokens"), list):  # transformers 4 reads a dict of that name only
+        tokenizer["additional_special_tokens"] = tokenizer.pop("extra_special_tokens")
     write_json(tokenizer_path, tokenizer)
     settings_path = path / "sentence_bert_config.json"
     settings = read_json(settings_path) if settings_path.is_file() else {}

@@ -1,0 +1,34 @@
+"""What the slow tests share: an old stack, miniature models."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import pair_rows, write_mini
+from tests.slow.processes import OLD_STACK, ROOT, environment_of
+
+
+@pytest.fixture(scope="session")
+def old_python() -> Path:
+    """A Python with sentence-transformers 5.1 and transformers 4.57, the oldest that our folders promise to load in."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    torch = next(item for item in dependencies if item.startswith("torch>"))
+    return environment_of([*OLD_STACK, torch])
+
+
+@pytest.fixture(scope="session")
+def mini_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A miniature model folder with prompts."""
+    return write_mini(tmp_path_factory.mktemp("slow-mini"), prompts={"query": "问", "document": "答"})
+
+
+@pytest.fixture(scope="session")
+def pair_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 question and answer pairs as JSON lines."""
+    path = tmp_path_factory.mktemp("slow-data") / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in pair_rows(400)), "utf-8")
+    return path
