@@ -3,7 +3,7 @@
 Text: training files whose ``commercial`` is ``yes`` (the rest is left out, whatever it may turn out
 to be), less every text that also stands in a dev, test or trial file. Teacher: e5-small's centred vectors.
 
-    python scripts/train_bundled.py DATA WORK --steps 3500
+    python scripts/train_bundled.py DATA WORK --steps 2800
 
 Stages, each a file or folder in WORK, each resumed where it stopped:
 texts.parquet → tokenizer.json → teacher/ → static.pt → tiny.pt → the assets of the package.
@@ -396,7 +396,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--steps", type=int, default=3500)
+    parser.add_argument("--steps", type=int, default=2800)
     parser.add_argument("--until", choices=["texts", "teacher", "tokenizer", "static", "tiny"], default="tiny")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
