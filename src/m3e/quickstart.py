@@ -19,8 +19,8 @@ from m3e.retrieval.exact import top_k
 
 PREFERRED = ("m3e-small", "m3e-tiny")
 QUESTIONS = ("刚下单五分钟，地址填错了能自己改吗", "会员等级是按什么算的", "how do I return something")
-EPOCHS = 8
-BATCH_SIZE = 64
+EPOCHS = 5
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
