@@ -21,6 +21,7 @@ PREFERRED = ("m3e-small", "m3e-tiny")
 QUESTIONS = ("刚下单五分钟，地址填错了能自己改吗", "会员等级是按什么算的", "how do I return something")
 EPOCHS = 5
 BATCH_SIZE = 32
+EVALUATIONS = 2
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def run_quickstart(
     rows = [{"text": question, "text_pos": data.answers[answer]} for question, answer in data.train]
     tuner = FineTuner(name, rows)
     before = _judge(Encoder(tuner.model), data)
-    tuned = tuner.run(out, epochs=EPOCHS, batch_size=BATCH_SIZE, say=say, on_step=on_step)
+    tuned = tuner.run(out, epochs=EPOCHS, batch_size=BATCH_SIZE, evaluations=EVALUATIONS, say=say, on_step=on_step)
     encoder = Encoder(tuned)
     return QuickstartResult(
         base=name,

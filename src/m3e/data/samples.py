@@ -17,12 +17,10 @@ def _rows(name: str) -> list[dict[str, Any]]:
 class HelpCentre:
     """Answers by id, and questions as (question, answer id) of the train and test splits.
 
-    The splits have no answer in common. ``articles`` are the title and the body of every answer: a shop has
-    its whole help centre before anybody asks.
+    The splits have no answer in common.
     """
 
     answers: dict[str, str]
-    articles: list[tuple[str, str]]
     train: list[tuple[str, str]]
     test: list[tuple[str, str]]
 
@@ -40,13 +38,12 @@ def help_centre() -> HelpCentre:
     """The help centre of a fictional shop; an answer's text is its title and its body."""
     rows = _rows("help_centre_answers.jsonl")
     answers = {row["id"]: f"{row['title']}：{row['answer']}" for row in rows}
-    articles = [(row["title"], row["answer"]) for row in rows]
 
     def questions(split: Literal["train", "test"]) -> list[tuple[str, str]]:
         rows = _rows("help_centre_questions.jsonl")
         return [(row["question"], row["answer_id"]) for row in rows if row["split"] == split]
 
-    return HelpCentre(answers, articles, questions("train"), questions("test"))
+    return HelpCentre(answers, questions("train"), questions("test"))
 
 
 def general_data() -> GeneralData:
