@@ -30,7 +30,7 @@ from m3e.training import FineTuner
 
 JUDGED = ("e5-small", "m3e-small", "m3e-tiny", "m3e-static")
 TUNED = ("m3e-small", "m3e-tiny")
-TASKS = ("TNews", "STSB", "LCQMC", "PAWSX", "AFQMC", "STSBenchmark", "XQuADzh", "Cmrc2018", "ChineseSquad")
+TASKS = ("TNews", "STSB", "LCQMC", "PAWSX", "AFQMC", "STSBenchmark", "XQuADzh")
 RECIPES = {
     "stsb": ("stsb_zh.train.parquet", "stsb_zh.test.parquet", {"epochs": 2}),
     "simclue_pair": ("simclue_pair.train.parquet", "lcqmc.dev.parquet", {"epochs": 1}),
