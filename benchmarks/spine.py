@@ -38,6 +38,10 @@ RECIPES = {
 }
 
 
+def without_paths(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result.items() if name != "model_dir"}
+
+
 def judge(name: str, data: Path) -> dict[str, Any]:
     results = evaluate(name, list(TASKS), data=data)
     rows: dict[str, Any] = {}
@@ -67,12 +71,19 @@ def tune(name: str, recipe: str, data: Path) -> dict[str, Any]:
         seconds = time.monotonic() - started
     after = similarity(Encoder(tuner.model), data / test)
     assert tuner.report is not None
-    return {"test": test, "before": before, "after": after, "seconds": round(seconds), "report": tuner.report.as_dict()}
+    return {
+        "test": test,
+        "before": before,
+        "after": after,
+        "seconds": round(seconds),
+        "report": without_paths(tuner.report.as_dict()),
+    }
 
 
 def quickstart(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        return run_quickstart(name, Path(folder) / "model").as_dict()
+        result = run_quickstart(name, Path(folder) / "model").as_dict()
+    return without_paths(result)
 
 
 def parts(data: Path, quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:

@@ -9,27 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from m3e.data.reading import RecordSet
 from m3e.errors import DataError, M3EError, SettingsError
 from m3e.files import MARKER_NAME, check_output_folder, hash_settings, read_marker, write_marker
-from m3e.machine import bf16_is_fast
 from m3e.models.fingerprint import average_into, copy_weights, fingerprint
 from m3e.models.folder import save
 from m3e.records import Kind, Record, as_dict
 from m3e.training.guard import Guard, HeldOut, Judgement, reason_to_refuse
-from m3e.training.memory import free_memory, mini_batch_that_fits
-from m3e.training.options import FineTuneOptions, suggested_lr
+from m3e.training.options import FineTuneOptions
+from m3e.training.plan import Plan, is_transformer, make_plan
 from m3e.training.report import FineTuneReport, advice, model_card
-from m3e.training.rows import Example, column_names, examples, hold_out, is_symmetric, to_dataset
+from m3e.training.rows import hold_out, to_dataset
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 STEP = "finetune"
 WORK_FOLDER = "checkpoints"
-_TOKENS_FOR_LENGTHS = 2000
 
 
 @dataclass(frozen=True)
@@ -55,23 +51,6 @@ class Destination:
     def check(self) -> None:
         """Refuse a folder that holds something else, before any work."""
         check_output_folder(self.folder, overwrite=self.overwrite, step=STEP)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be trained: rows, prompts, lengths, precision."""
-
-    kind: Kind
-    train: list[Example]
-    held_out: list[Example]
-    symmetric: bool
-    prompts: dict[str, str]
-    cut: int
-    length: int
-    lr: float
-    precision: str
-    mini_batch_size: int | None
-    batch_size: int
 
 
 def finetune(
@@ -109,7 +88,7 @@ def finetune(
         "inputs": _inputs_hash(model, train_records, held_out_records),
         "settings": hash_settings(options.as_dict()),
     }
-    plan = _plan(model, data.kind, train_records, held_out_records, options)
+    plan = make_plan(model, data.kind, train_records, held_out_records, options)
     checkpoint = _begin(destination, identity, say)
     for line in _announcements(model, data, plan, options):
         say(line)
@@ -161,97 +140,6 @@ def _split(data: RecordSet, validation: RecordSet | None, seed: int) -> tuple[li
             "validation rows must be of the training rows' kind"
         )
     return list(data.records), list(validation.records)
-
-
-def _plan(
-    model: SentenceTransformer, kind: Kind, train: list[Record], held_out: list[Record], options: FineTuneOptions
-) -> Plan:
-    from transformers import set_seed
-
-    rows, held = list(examples(train)), list(examples(held_out))
-    if options.max_length is not None:
-        _limit_length(model, options.max_length)
-    set_seed(options.seed)  # new weights, an adapter's say, must be the same in a resumed run
-    options.strategy.prepare(model)
-    symmetric = kind is Kind.SCORED_PAIR or is_symmetric(rows)
-    width = max(len(row.texts) for row in rows)
-    names = ["sentence1", "sentence2"] if kind is Kind.SCORED_PAIR else column_names(width)
-    prompts = _prompts(model, names, symmetric=symmetric)
-    prefixes = [prompts.get(name, "") for name in names]
-    cut, length = _lengths(
-        model, [prefix + text for row in [*rows, *held] for prefix, text in zip(prefixes, row.texts, strict=False)]
-    )
-    precision = _precision(model, options.precision)
-    batch_size = min(options.batch_size, len(rows))
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return Plan(
-        kind=kind,
-        train=rows,
-        held_out=held,
-        symmetric=symmetric,
-        prompts=prompts,
-        cut=cut,
-        length=length,
-        lr=options.lr or suggested_lr(trained, options.strategy, static=not _is_transformer(model)),
-        precision=precision,
-        mini_batch_size=options.mini_batch_size or _mini_batch(model, width, batch_size, length, precision),
-        batch_size=batch_size,
-    )
-
-
-def _is_transformer(model: SentenceTransformer) -> bool:
-    return getattr(model[0], "model", None) is not None
-
-
-def _limit_length(model: SentenceTransformer, length: int) -> None:
-    if not _is_transformer(model):
-        raise SettingsError(f"--max-length does not apply: {type(model[0]).__name__} has no maximum length")
-    positions = getattr(model[0].model.config, "max_position_embeddings", None)
-    if positions and length > positions:
-        raise SettingsError(f"max_length {length} is beyond the model's {positions} positions")
-    model.max_seq_length = length
-
-
-def _prompts(model: SentenceTransformer, names: list[str], *, symmetric: bool) -> dict[str, str]:
-    """The prompt of each column: the first takes the query's, the others the document's, or the query's too."""
-    known = model.prompts or {}
-    query = known.get("query") or ""
-    other = query if symmetric else (known.get("document") or known.get("passage") or "")
-    chosen = {name: query if position == 0 else other for position, name in enumerate(names)}
-    return {name: prompt for name, prompt in chosen.items() if prompt}
-
-
-def _lengths(model: SentenceTransformer, texts: list[str]) -> tuple[int, int]:
-    """How many texts are cut, and the tokens of a long one (99 of 100 are no longer)."""
-    if not _is_transformer(model):
-        return 0, 0
-    limit = model.max_seq_length or 512
-    lengths: list[int] = []
-    for start in range(0, len(texts), _TOKENS_FOR_LENGTHS):
-        part = texts[start : start + _TOKENS_FOR_LENGTHS]
-        encoded = model.tokenizer(part, truncation=False, return_attention_mask=False, verbose=False)
-        lengths.extend(map(len, encoded["input_ids"]))
-    return sum(1 for length in lengths if length > limit), int(min(limit, np.percentile(lengths, 99)))
-
-
-def _precision(model: SentenceTransformer, wanted: str) -> str:
-    if wanted == "fp16" and model.device.type == "cpu":
-        raise SettingsError("fp16 training needs a GPU; use auto, bf16 or fp32 on a CPU")
-    if wanted != "auto" or not _is_transformer(model):
-        return wanted if wanted != "auto" else "fp32"
-    if model.device.type == "cuda":
-        import torch
-
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if model.device.type == "cpu" and bf16_is_fast() else "fp32"
-
-
-def _mini_batch(model: SentenceTransformer, columns: int, batch_size: int, length: int, precision: str) -> int | None:
-    if not _is_transformer(model):
-        return None
-    bytes_a_number = 4 if precision == "fp32" else 2
-    config = model[0].model.config
-    return mini_batch_that_fits(config, columns, batch_size, length, bytes_a_number, free_memory(model.device))
 
 
 def _inputs_hash(model: SentenceTransformer, train: list[Record], held_out: list[Record]) -> str:
@@ -376,7 +264,7 @@ def _announcements(model: SentenceTransformer, data: RecordSet, plan: Plan, opti
 
 
 def _length_text(model: SentenceTransformer) -> str:
-    return f"up to {model.max_seq_length} tokens" if _is_transformer(model) else "texts of any length"
+    return f"up to {model.max_seq_length} tokens" if is_transformer(model) else "texts of any length"
 
 
 def _dropped_text(data: RecordSet) -> str:
