@@ -15,7 +15,7 @@ from m3e.files import MARKER_NAME, check_output_folder, hash_settings, read_mark
 from m3e.models.fingerprint import average_into, copy_weights, fingerprint
 from m3e.models.folder import save
 from m3e.records import Kind, Record, as_dict
-from m3e.training.guard import Guard, HeldOut, Judgement, reason_to_refuse
+from m3e.training.guard import Guard, HeldOut, Judgement
 from m3e.training.options import FineTuneOptions
 from m3e.training.plan import Plan, is_transformer, make_plan
 from m3e.training.report import FineTuneReport, advice, model_card
@@ -93,7 +93,7 @@ def finetune(
     for line in _announcements(model, data, plan, options):
         say(line)
     work = destination.folder / WORK_FOLDER
-    guard = Guard(model, _held_out(plan), work)
+    guard = Guard(model, _held_out(plan), work, contrastive=plan.kind is not Kind.SCORED_PAIR)
     start_weights = copy_weights(model) if options.merge is not None else None
     try:
         losses = _run(model, plan, options, guard, work, checkpoint, on_step, list(epoch_end))
@@ -224,7 +224,7 @@ def _merge(
     tuned = copy_weights(model)
     average_into(model, start, options.merge)
     merged = guard.judge(guard.best.step)
-    reason = reason_to_refuse(guard.start, merged)
+    reason = guard.reason_to_refuse(merged)
     if merged.task is not None and guard.start.task is not None and merged.task < guard.start.task:
         reason = f"it is worse than the start on held-out rows ({merged.task:.4f} below {guard.start.task:.4f})"
     if reason:

@@ -132,11 +132,16 @@ class Guard:
         model: the start, with what will train marked as such.
         held_out: how the task is measured; ``None`` where no rows could be held out.
         folder: where the best trained weights and the judgements lie, for a resumed run too.
+        contrastive: the loss pushes different texts apart, so texts that grow alike are a collapse; CoSENT
+            knows only the order of cosines and may shift them all.
     """
 
-    def __init__(self, model: SentenceTransformer, held_out: HeldOut | None, folder: Path) -> None:
+    def __init__(
+        self, model: SentenceTransformer, held_out: HeldOut | None, folder: Path, *, contrastive: bool = True
+    ) -> None:
         self._model = model
         self._held_out = held_out
+        self._contrastive = contrastive
         self._weights = folder / "best.safetensors"
         self._record = folder / "guard.json"
         self.judgements: list[Judgement] = []
@@ -168,13 +173,17 @@ class Guard:
         self._model.train(was_training)
         self.judgements = [item for item in self.judgements if item.step < step] + [judgement]
         if step > 0:
-            reason = reason_to_refuse(self.start, judgement)
+            reason = self.reason_to_refuse(judgement)
             if reason:
                 self.refusals[step] = reason
             elif self._best is None or _better(judgement, self.best):
                 self._keep(step)
         self._save_record()
         return judgement
+
+    def reason_to_refuse(self, judgement: Judgement) -> str | None:
+        """Why weights may not be kept whatever their task measure, or ``None``."""
+        return reason_to_refuse(self.start, judgement, contrastive=self._contrastive)
 
     def resume(self, step: int) -> None:
         """Take up the judgements of a stopped run, up to ``step``.
@@ -218,12 +227,12 @@ class Guard:
         write_json(self._record, {"judgements": items, "best": self._best})
 
 
-def reason_to_refuse(start: Judgement, now: Judgement) -> str | None:
+def reason_to_refuse(start: Judgement, now: Judgement, *, contrastive: bool) -> str | None:
     """Why a checkpoint may not be kept whatever its task measure, or ``None``."""
     if not np.isfinite([now.fit, now.general.score, now.general.spread]).all():
         return "its vectors are not finite"
     alike = now.general.spread > start.general.spread + LARGEST_SPREAD_RISE
-    if alike and now.general.score < start.general.score - LOSS_OF_A_COLLAPSE:
+    if contrastive and alike and now.general.score < start.general.score - LOSS_OF_A_COLLAPSE:
         return (
             f"different sentences grew alike (mean cosine {start.general.spread:.2f} to {now.general.spread:.2f}), "
             "a learning rate too high is the usual cause"
