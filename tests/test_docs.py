@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import unicodedata
@@ -235,3 +236,13 @@ def test_sample_counts() -> None:
     for file in sorted(folder.glob("*.jsonl")):
         rows = len(read(file).splitlines())
         assert f"| `{file.name}` | {rows} |" in text
+
+
+def test_the_readmes_figures_are_those_of_the_results() -> None:
+    results = json.loads(read(ROOT / "benchmarks" / "results" / "spine.json"))
+    part = results["parts"]["quickstart/m3e-small"]
+    for readme in (ROOT / "README.md", ROOT / "README.en.md"):
+        text = read(readme)
+        for name in ("recall_at_1", "mrr_at_10", "ndcg_at_10", "general"):
+            assert f"| `{name}` | {part['before'][name]:.3f} | {part['after'][name]:.3f} |" in text
+        assert results["machine"]["cpu"] in text
