@@ -56,3 +56,8 @@ class IncompleteError(M3EError):
     """The work is done, but a named part was missing or failed (exit code 3)."""
 
     exit_code = 3
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its class where it has none: what a one-line message quotes."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from m3e.data.labels import is_entailment_class
 from m3e.data.tables import Row, Table
-from m3e.errors import DataError
+from m3e.errors import DataError, first_line
 
 _ROWS_AT_ONCE = 4096
 
@@ -91,4 +91,4 @@ def table_of_hf_dataset(dataset: Any, name: str) -> Table:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any
 
-from m3e.errors import DataError, HubUnreachableError
+from m3e.errors import DataError, HubUnreachableError, first_line
 
 TIMEOUT_SECONDS = 10
 
@@ -45,7 +45,7 @@ def load_hub_dataset(hub_id: str) -> Any:
                 f"there is no file or folder {hub_id} here, nor a data set of that name in the cache, and "
                 "HF_HUB_OFFLINE forbids to ask the hub; unset it (and set HF_ENDPOINT to use a mirror)"
             ) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataError(f"the data set {hub_id} cannot be loaded from {_endpoint()}: {reason}") from error
 
 

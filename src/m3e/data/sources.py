@@ -16,7 +16,7 @@ from m3e.data.hub import is_hub_id, load_hub_dataset
 from m3e.data.json_rows import holds_columns, table_of_columns
 from m3e.data.tables import Row, Table, table_of_rows
 from m3e.data.text_files import EXTENSIONS, is_readable_name, read_table
-from m3e.errors import DataError
+from m3e.errors import DataError, first_line
 
 TRAIN_SPLIT = "train"
 VALIDATION_SPLITS = ("dev", "validation", "val")
@@ -146,7 +146,7 @@ def _load_from_disk(folder: Path) -> Any:
     try:
         return datasets.load_from_disk(str(folder))
     except Exception as error:  # the libraries below raise whatever they like
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataError(f"the data set in {folder} cannot be loaded: {reason}") from error
 
 

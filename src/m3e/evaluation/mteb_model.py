@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3e.files import json_safe, read_marker
-from m3e.inference.encoder import Encoder, Vectors
+from m3e.inference.encoder import DOCUMENT_PROMPTS, Encoder, Vectors
 from m3e.models.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _REVISION_DIGITS = 16
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 _MODULE_KEYS = ("pooling_mode", "include_prompt", "do_lower_case", "in_features", "out_features", "activation_function")
 _CONFIG_ORIGINS = ("architectures", "dtype", "torch_dtype", "transformers_version")
 
@@ -70,7 +69,7 @@ class MtebEncoder:
 
     def _has_both_prompts(self) -> bool:
         prompts = self.encoder.model.prompts or {}
-        return bool(prompts.get("query")) and any(prompts.get(name) for name in _DOCUMENT_PROMPTS)
+        return bool(prompts.get("query")) and any(prompts.get(name) for name in DOCUMENT_PROMPTS)
 
 
 def content_revision(model: SentenceTransformer) -> str:

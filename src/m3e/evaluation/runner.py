@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m3e.errors import MissingExtraError, SettingsError
+from m3e.errors import MissingExtraError, SettingsError, first_line
 from m3e.evaluation.items import Items, watch
 from m3e.evaluation.plan import Planned, plan
 from m3e.evaluation.results import Results, TaskScore, finite_scores
@@ -150,8 +150,7 @@ def _load_from_hub(task: Any) -> str | None:
     try:
         task.load_data()
     except Exception as error:  # the hub's client raises many kinds, and a missing set must not end the run
-        first = str(error).strip().splitlines()
-        return f"loading from the hub failed: {first[0] if first else type(error).__name__}"
+        return f"loading from the hub failed: {first_line(error)}"
     return None
 
 

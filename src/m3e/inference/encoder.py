@@ -27,6 +27,9 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 DType = Literal["auto", "fp32", "bf16"]
 
 TOKEN_BUDGET = 4096
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+"""Names under which models keep the prompt of documents, in order of preference."""
+
 _TOKENISE_AT_ONCE = 8192
 
 
@@ -116,7 +119,7 @@ class Encoder:
 
     def encode_document(self, texts: Sequence[str], **options: Any) -> Vectors:
         """:meth:`encode` with the model's ``document`` (or ``passage``) prompt, where it has one."""
-        return self.encode(texts, prompt_name=self._known_prompt("document", "passage", "corpus"), **options)
+        return self.encode(texts, prompt_name=self._known_prompt(*DOCUMENT_PROMPTS), **options)
 
     def _known_prompt(self, *names: str) -> str | None:
         prompts = self.model.prompts or {}

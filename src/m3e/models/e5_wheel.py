@@ -23,12 +23,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FILE_NAME = "e5-small-q4.bin"
-FINGERPRINT = "e5s1"
 PROMPTS = {"query": "query: ", "document": "passage: "}
-LANGUAGES_NOTE = "about 100 languages"
 
-_HEADER = struct.Struct("<4sI7if i")
-_PIECES = struct.Struct("<5iQ")
 _BLOCK = 32
 _BLOCK_BYTES = 2 + _BLOCK // 2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from m3e.errors import HubUnreachableError, ModelError
+from m3e.errors import HubUnreachableError, ModelError, first_line
 from m3e.files import read_json
 from m3e.models.folder import quiet_libraries
 from m3e.models.names import available_names, local_models, model_path
@@ -81,8 +81,7 @@ def _open(name: str, **options: Any) -> SentenceTransformer:
 
 
 def _reason(name: str | Path, error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{name} cannot be loaded: {lines[0]}"
+    return f"{name} cannot be loaded: {first_line(error)}"
 
 
 def _load_plain_transformer(path: Path, device: str | None) -> SentenceTransformer:

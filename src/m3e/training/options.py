@@ -11,8 +11,6 @@ from m3e.training.strategies import FullTraining, Strategy
 Schedule = Literal["linear", "cosine"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
-LARGEST_LOSSES = "in-batch losses need other rows to compare with"
-
 
 @dataclass(frozen=True)
 class FineTuneOptions:
@@ -72,7 +70,9 @@ class FineTuneOptions:
             SettingsError: names the option, what it was and what it may be.
         """
         if self.batch_size < 2:
-            raise SettingsError(f"batch size {self.batch_size} cannot train: {LARGEST_LOSSES}; use at least 2")
+            raise SettingsError(
+                f"batch size {self.batch_size} cannot train: in-batch losses need other rows; use at least 2"
+            )
         _positive("epochs", self.epochs)
         _positive("temperature", self.temperature)
         _positive("lr (the learning rate)", self.lr)
