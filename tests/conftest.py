@@ -14,6 +14,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; two pools of spin
 
 import pytest
 
+OLD_POOLING_KEYS = {  # what sentence-transformers 5.1 knows
+    "word_embedding_dimension",
+    "pooling_mode_cls_token",
+    "pooling_mode_mean_tokens",
+    "pooling_mode_max_tokens",
+    "pooling_mode_mean_sqrt_len_tokens",
+    "include_prompt",
+}
 CHARACTERS = "今天气很好我们去公园吧怎么办退货款订单地址修改快递到哪了发票会员积分猫狗树叶黄番茄阳台花开不的是在有问答"
 
 

@@ -9,17 +9,10 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
 from m3e.files import read_marker
-from m3e.models.folder import read_prompts, save
+from m3e.models.folder import save
+from tests.conftest import OLD_POOLING_KEYS
 
 TEXTS = ["今天天气很好", "退货怎么办", "a cat"]
-OLD_POOLING_KEYS = {
-    "word_embedding_dimension",
-    "pooling_mode_cls_token",
-    "pooling_mode_mean_tokens",
-    "pooling_mode_max_tokens",
-    "pooling_mode_mean_sqrt_len_tokens",
-    "include_prompt",
-}
 
 
 def read(path: Path) -> dict:
@@ -37,7 +30,7 @@ def test_a_saved_folder_has_the_old_names_and_the_same_vectors(mini, tmp_path: P
     assert "backend" not in tokenizer
     assert (folder / "README.md").read_text() == "# card\n"
     assert read_marker(folder) == {"m3e": "finetune", "base": "mini"}
-    assert read_prompts(folder) == {"query": "问", "document": "答"}
+    assert read(folder / "config_sentence_transformers.json")["prompts"] == {"query": "问", "document": "答"}
     again = SentenceTransformer(str(folder), device="cpu")
     assert again.similarity_fn_name == "cosine"
     for name in (None, "query"):

@@ -15,7 +15,7 @@ from m3e import FineTuner, load
 from m3e.models.folder import save
 from m3e.models.names import local_models, model_path
 from m3e.training import LoraTraining, PrefixTraining
-from tests.conftest import pair_rows, write_mini
+from tests.conftest import OLD_POOLING_KEYS, pair_rows, write_mini
 from tests.slow.processes import read_in, run_m3e
 
 pytestmark = pytest.mark.slow
@@ -41,14 +41,6 @@ QUICK: dict[str, Any] = {
     "evaluations": 1,
 }
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "StaticEmbedding")
-OLD_POOLING_KEYS = {
-    "word_embedding_dimension",
-    "pooling_mode_cls_token",
-    "pooling_mode_mean_tokens",
-    "pooling_mode_max_tokens",
-    "pooling_mode_mean_sqrt_len_tokens",
-    "include_prompt",
-}
 
 
 def from_the_command_line(mini: Path, out: Path) -> Path:

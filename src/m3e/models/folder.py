@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,15 +181,6 @@ def _rewrite_transformer(path: Path) -> None:
 def _positions(path: Path) -> int | None:
     value = read_json(path / "config.json").get("max_position_embeddings")
     return int(value) if value else None
-
-
-def read_prompts(folder: Path) -> dict[str, str]:
-    """The prompts that a model folder names."""
-    try:
-        settings = read_json(folder / "config_sentence_transformers.json")
-    except (OSError, json.JSONDecodeError) as error:
-        raise ModelError(f"{folder} is not a sentence-transformers folder ({error})") from error
-    return dict(settings.get("prompts") or {})
 
 
 @contextlib.contextmanager

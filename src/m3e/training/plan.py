@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from m3e.errors import SettingsError
+from m3e.inference.encoder import DOCUMENT_PROMPTS
 from m3e.machine import bf16_is_fast
 from m3e.records import Kind, Record
 from m3e.training.memory import free_memory, mini_batch_that_fits
@@ -96,7 +97,7 @@ def _prompts(model: SentenceTransformer, names: list[str], *, symmetric: bool) -
     """The prompt of each column: the first takes the query's, the others the document's, or the query's too."""
     known = model.prompts or {}
     query = known.get("query") or ""
-    other = query if symmetric else (known.get("document") or known.get("passage") or "")
+    other = query if symmetric else next((known[name] for name in DOCUMENT_PROMPTS if known.get(name)), "")
     chosen = {name: query if position == 0 else other for position, name in enumerate(names)}
     return {name: prompt for name, prompt in chosen.items() if prompt}
 
