@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m3e.errors import ModelError
 from m3e.files import atomic_folder, read_json, write_json, write_marker
 
 if TYPE_CHECKING:
