@@ -1,38 +1,27 @@
-"""The data sets of a folder with a ``catalogue.csv``, with their licences."""
+"""The data sets of a folder with a ``catalogue.csv``, as cards with their licences."""
 
 from __future__ import annotations
 
 import csv
 import os
-from dataclasses import dataclass
+import re
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any
 
+from m3e.catalogue.cards import DatasetCard, parse_card
 from m3e.errors import DataError
-
-Commercial = Literal["yes", "no", "unknown"]
 
 TRAINING_SPLITS = ("train", "train_partial", "all", "unlabelled")
 EVALUATION_SPLITS = ("dev", "test", "trial")
 
-
-@dataclass(frozen=True)
-class LocalSet:
-    """One row of ``catalogue.csv`` and the parquet files that belong to it."""
-
-    name: str
-    kind: str
-    category: str
-    language: str
-    domain: str
-    commercial: Commercial
-    licence: str
-    source: str
-    files: tuple[Path, ...]
-
-    def training_files(self) -> list[Path]:
-        """Files that may be trained on, as far as their split goes."""
-        return [path for path in self.files if split_of(path) in TRAINING_SPLITS]
+_KINDS = {
+    "scored pair": "scored_pair",
+    "pair": "pair",
+    "triplet": "triplet",
+    "NLI": "pair",
+    "classification": "classification",
+    "retrieval": "retrieval",
+}
 
 
 def data_folder() -> Path | None:
@@ -42,8 +31,9 @@ def data_folder() -> Path | None:
 
 
 def split_of(path: Path) -> str:
-    """The split in ``<name>.<split>.parquet`` or ``<name>.<split>.<part>.parquet``."""
-    return path.name.split(".")[1]
+    """The split in ``<name>.<split>.parquet`` or ``<name>.<split>.<part>.parquet``; empty where there is none."""
+    parts = path.name.split(".")
+    return parts[1] if len(parts) > 2 else ""
 
 
 def evaluation_files(folder: Path) -> list[Path]:
@@ -51,37 +41,74 @@ def evaluation_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.parquet") if split_of(path) in EVALUATION_SPLITS)
 
 
-def read_catalogue(folder: Path) -> list[LocalSet]:
-    """The sets that the folder's ``catalogue.csv`` lists, in its order.
+def training_files(folder: Path) -> dict[str, list[Path]]:
+    """Files that may be trained on as far as their split goes, by the name of their set."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        if split_of(path) in TRAINING_SPLITS and len(path.name.split(".")) == 3:  # corpus, queries, qrels have a part
+            found.setdefault(path.name.split(".")[0], []).append(path)
+    return found
+
+
+def read_catalogue(folder: Path) -> list[DatasetCard]:
+    """A card for each set that the folder's ``catalogue.csv`` lists, in its order.
+
+    A set without a training file is one for evaluation.
 
     Raises:
-        DataError: the file is missing, or a row lacks a column or has an unknown ``commercial``.
+        DataError: the file is missing, or a row lacks a column or has a value that a card cannot hold.
     """
     path = folder / "catalogue.csv"
     if not path.is_file():
         raise DataError(f"{path} is missing: name a folder that holds a catalogue.csv")
-    by_name: dict[str, list[Path]] = {}
-    for file in sorted(folder.glob("*.parquet")):
-        by_name.setdefault(file.name.split(".")[0], []).append(file)
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [_set(path, line, row, by_name) for line, row in enumerate(csv.DictReader(stream), start=2)]
+    training = training_files(folder)
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return [_card(path, line, row, training.get(row.get("name") or "", [])) for line, row in enumerate(rows, start=2)]
 
 
-def _set(path: Path, line: int, row: dict[str, str], by_name: dict[str, list[Path]]) -> LocalSet:
+def _card(path: Path, line: int, row: dict[str, str], files: list[Path]) -> DatasetCard:
+    where = f"{path.name}, line {line}"
     try:
-        commercial = row["commercial"]
-        if commercial not in ("yes", "no", "unknown"):
-            raise DataError(f"{path}, line {line}: commercial is {commercial!r}; expected yes, no or unknown")
-        return LocalSet(
-            name=row["name"],
-            kind=row["kind"],
-            category=row["s2"],
-            language=row["language"],
-            domain=row["domain"],
-            commercial=cast(Commercial, commercial),
-            licence=row["licence_as_stated"],
-            source=row["source"],
-            files=tuple(by_name.get(row["name"], ())),
-        )
+        stated = row["licence_as_stated"] or "not stated"
+        category = _category(row["s2"], row["language"])
+        values: dict[str, Any] = {
+            "name": row["name"],
+            "title": row["name"],
+            "description": f"{row['kind']}, {row['domain']}",
+            "use": "train" if files else "evaluation",
+            "kind": next((kind for start, kind in _KINDS.items() if row["kind"].startswith(start)), "text"),
+            "category": category,
+            "symmetric": category == "s2s" and not re.search("->", row["kind"]),
+            "languages": _languages(row["language"]),
+            "domain": row["domain"],
+            "provider": row["source"],
+            "licence": {
+                "stated": stated,
+                "commercial": row["commercial"],
+                "reason": row["commercial_in_words"] or stated,
+                "source": row["source"],
+            },
+            "sources": [{"path": str(file)} for file in files],
+        }
     except KeyError as error:
-        raise DataError(f"{path}, line {line}: column {error} is missing") from error
+        raise DataError(f"{where}: column {error} is missing") from error
+    if row["kind"].startswith("NLI"):
+        values["mapping"] = {
+            "where": {"label": ["entailment"]},
+            "fields": [{"text": "sentence1", "text_pos": "sentence2"}],
+        }
+    return parse_card(values, where)
+
+
+def _category(stated: str, language: str) -> str:
+    """The category that a set's own words come to: code beside text, a short text beside a long one, or two alike."""
+    if "s2c" in stated or "+" in language:
+        return "s2c"
+    return "s2p" if "p2p" in stated or "s2p" in stated else "s2s"
+
+
+def _languages(stated: str) -> list[str]:
+    """Codes in ``zh-en``, ``zh (classical/modern)``, ``en + python``."""
+    spoken = [word for word in re.split(r"[^a-z]+", stated.lower()) if word in ("zh", "en")]
+    return [*dict.fromkeys(spoken), *(["code"] if "+" in stated else [])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +50,14 @@ class _UnusableRowError(Exception):
 
 
 def clean_rows(table: Table, layout: Layout) -> Cleaned:
-    """The records of a table's rows, in order.
+    """The records of a table's rows, in order, all at once; see :func:`stream_records`."""
+    cleaned = Cleaned()
+    cleaned.records.extend(stream_records(table, layout, cleaned))
+    return cleaned
+
+
+def stream_records(table: Table, layout: Layout, account: Cleaned) -> Iterator[Record]:
+    """The records of a table's rows, in order, one after the other; what is dropped goes to ``account``.
 
     A row is dropped by the first rule that it breaks: ``empty_text`` (missing, or nothing visible),
     ``not_text`` (a number, a list, a lone surrogate), ``missing_label``, ``bad_label``. Blank texts
@@ -60,18 +67,18 @@ def clean_rows(table: Table, layout: Layout) -> Cleaned:
         DataError: teacher scores that are not numbers, or not one for each text.
     """
     make = _MAKERS[layout.kind]
-    cleaned = Cleaned()
     for index, row in enumerate(table.rows):
         try:
-            cleaned.records.append(make(row, layout))
+            record = make(row, layout)
         except _RowDroppedError as error:
-            cleaned.dropped[error.rule] += 1
-            if len(cleaned.drops) < DROPS_NAMED:
+            account.dropped[error.rule] += 1
+            if len(account.drops) < DROPS_NAMED:
                 name = FIELDS[layout.kind][error.part]
-                cleaned.drops.append(f"{table.place(index)}: {name} {_REASONS[error.rule]}")
+                account.drops.append(f"{table.place(index)}: {name} {_REASONS[error.rule]}")
         except _UnusableRowError as error:
             raise DataError(f"{table.place(index)}: {error}") from error
-    return cleaned
+        else:
+            yield record
 
 
 def _pair(row: Row, layout: Layout) -> Record:

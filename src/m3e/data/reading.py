@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from m3e.data.cleaning import DROPS_NAMED, clean_rows
-from m3e.data.kinds import Layout, find_layout
+from m3e.data.kinds import Layout
 from m3e.data.sources import Source, open_source
+from m3e.data.streams import Account, stream_tables
 from m3e.errors import DataError
 from m3e.records import Kind, Record, ScoredPair
 
@@ -81,29 +80,30 @@ def read_splits(source: Any, *, columns: Mapping[str, str] | None = None) -> tup
 
 
 def _read(source: Source, chosen: Mapping[str, str]) -> RecordSet:
-    records: list[Record] = []
-    dropped: Counter[str] = Counter()
-    drops: list[str] = []
-    mapping: dict[str, str] = {}
-    notes = dict.fromkeys(source.notes)
-    first: tuple[str, Layout] | None = None
-    for load in source.tables:
-        table = load()
-        layout = find_layout(table, chosen)
-        first = first or (table.name, layout)
-        _check_one_kind(source.name, first, table.name, layout)
-        notes |= dict.fromkeys((*table.notes, *layout.notes))
-        mapping = {**layout.mapping, **mapping}
-        cleaned = clean_rows(table, layout)
-        records += cleaned.records
-        dropped += cleaned.dropped
-        drops += cleaned.drops[: DROPS_NAMED - len(drops)]
-    if first is None or not records:
-        raise DataError(_nothing_left(source.name, dropped, drops))
+    account = Account()
+    account.note(*source.notes)
+    seen: list[tuple[str, Layout]] = []
+
+    def check(name: str, layout: Layout) -> None:
+        seen.append((name, layout))
+        _check_one_kind(source.name, seen[0], name, layout)
+
+    records = [record for _, record in stream_tables(source.tables, dict(chosen), account, check)]
+    if not records:
+        raise DataError(_nothing_left(source.name, account.dropped, account.drops))
     label_range = _label_range(records)
     if label_range is not None:
-        notes[f"labels from {label_range[0]:g} to {label_range[1]:g}"] = None
-    return RecordSet(first[1].kind, records, dict(dropped), drops, mapping, list(notes), label_range, source.name)
+        account.note(f"labels from {label_range[0]:g} to {label_range[1]:g}")
+    return RecordSet(
+        kind=seen[0][1].kind,
+        records=records,
+        dropped=dict(account.dropped),
+        drops=account.drops,
+        mapping=account.mapping,
+        notes=account.notes,
+        label_range=label_range,
+        source=source.name,
+    )
 
 
 def _check_one_kind(source: str, first: tuple[str, Layout], name: str, layout: Layout) -> None:
