@@ -188,6 +188,11 @@ def test_every_set_that_trains_can_be_read() -> None:
         assert card.query_instruction, card.name
 
 
+def test_where_sides_may_be_swapped_both_have_one_instruction() -> None:
+    for card in TRAINED:
+        assert card.passage_instruction == (card.query_instruction if card.symmetric else ""), card.name
+
+
 def test_mappings_convert_only_columns_that_they_use() -> None:
     for card in shipped_cards():
         used = {
