@@ -31,6 +31,9 @@ SetKind = Literal[
     "text",
 ]
 TRAINING_KINDS = ("pair", "triplet", "scored_pair", "ranked")
+TEXT_KINDS = ("text", "classification", "clustering")
+"""Kinds whose training rows are single texts: for vocabularies, pre-training and distillation."""
+
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
 CONVERSIONS = ("words", "simplified", "tableqa_sql", "text")
 """What a column may be turned into before it is mapped: words joined again, simplified Chinese, SQL, plain text."""
@@ -149,6 +152,7 @@ class RowMapping(_Model):
             values of what it lies in.
         where: column to the values that a row must have one of, compared as text.
         convert: column to one of :data:`CONVERSIONS`.
+        labels: a class's name in the label column to the number that stands for it, higher for more alike.
         tables: pattern of files that hold the tables which ``tableqa_sql`` needs.
         fields: each raw row gives one record for each of these.
     """
@@ -156,6 +160,7 @@ class RowMapping(_Model):
     records: str | None = Field(default=None, pattern=r"^[^\[\].]+(\[\])?(\.[^\[\].]+(\[\])?)*$")
     where: dict[str, tuple[str | int, ...]] = {}
     convert: dict[str, Literal["words", "simplified", "tableqa_sql", "text"]] = {}
+    labels: dict[str, float] = {}
     tables: str | None = None
     fields: tuple[Fields, ...] = ()
 
@@ -231,8 +236,8 @@ class DatasetCard(_Model):
 
     @property
     def trains(self) -> bool:
-        """Whether rows of it are training records."""
-        return self.use == "train" and self.kind in TRAINING_KINDS
+        """Whether its rows are training records, or single texts to train on."""
+        return self.use == "train" and self.kind in (*TRAINING_KINDS, *TEXT_KINDS)
 
     @property
     def commercial(self) -> Commercial:

@@ -18,7 +18,7 @@ _KINDS = {
     "scored pair": "scored_pair",
     "pair": "pair",
     "triplet": "triplet",
-    "NLI": "pair",
+    "NLI": "scored_pair",
     "classification": "classification",
     "retrieval": "retrieval",
 }
@@ -95,8 +95,8 @@ def _card(path: Path, line: int, row: dict[str, str], files: list[Path]) -> Data
         raise DataError(f"{where}: column {error} is missing") from error
     if row["kind"].startswith("NLI"):
         values["mapping"] = {
-            "where": {"label": ["entailment"]},
-            "fields": [{"text": "sentence1", "text_pos": "sentence2"}],
+            "labels": {"entailment": 2, "neutral": 1, "contradiction": 0},
+            "fields": [{"sentence1": "sentence1", "sentence2": "sentence2", "label": "label"}],
         }
     return parse_card(values, where)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +40,16 @@ class EvaluationFile:
         rows: hashes of whole rows, each once; see :func:`row_hash`.
         queries: hashes of single texts of at least 6 key characters: texts, queries, both sentences.
         passages: the same of positives and negatives.
+        all_rows: ``rows``, and those of the texts as they were before they were normalised.
+        all_texts: the same of ``queries`` and ``passages`` together.
     """
 
     name: str
     rows: NDArray[np.uint64]
     queries: NDArray[np.uint64]
     passages: NDArray[np.uint64]
+    all_rows: NDArray[np.uint64]
+    all_texts: NDArray[np.uint64]
 
 
 def row_hash(keys: Iterable[str]) -> int:
@@ -53,38 +57,57 @@ def row_hash(keys: Iterable[str]) -> int:
     return hash_of_key("\x1f".join(sorted(keys)))
 
 
-def read_evaluation_file(path: Path, name: str | None = None) -> tuple[EvaluationFile, list[str]]:
+def read_evaluation_file(
+    path: Path, name: str | None = None, *, tidy: Callable[[str], str] | None = None
+) -> tuple[EvaluationFile, list[str]]:
     """The keys of a file that is evaluated on, and its texts' different keys.
 
     Every column of text that a known evaluation layout has is taken; where a file has none of those, each of its
     columns of strings is.
 
+    Args:
+        tidy: what the training texts were normalised with: evaluation texts are then looked for both as they
+            are and so normalised, and counted as normalised.
+
     Raises:
         DataError: the file cannot be read.
     """
-    table = read_table(path)
-    queries, others = _columns(table)
-    rows: set[int] = set()
-    query_keys: set[str] = set()
-    other_keys: set[str] = set()
-    for chunk in _chunks(table, 4096):
-        texts = [[_texts(row.get(column)) for column in (*queries, *others)] for row in chunk]
-        keys = iter(text_keys([text for cells in texts for cell in cells for text in cell]))
-        for cells in texts:
-            found = [[next(keys) for _ in cell] for cell in cells]
-            rows.add(row_hash(key for cell in found for key in cell))
-            query_keys.update(key for cell in found[: len(queries)] for key in cell)
-            other_keys.update(key for cell in found[len(queries) :] for key in cell)
-    keep = sorted({key for key in query_keys | other_keys if key})
+    found = _read_keys(path, tidy or str)
+    plain = _read_keys(path, str) if tidy else found
+    keys = sorted({key for part in (found, plain) for key in part.queries | part.passages if key})
     return (
         EvaluationFile(
             name=name or path.name.removesuffix(".parquet"),
-            rows=np.array(sorted(rows), np.uint64),
-            queries=_long_hashes(query_keys),
-            passages=_long_hashes(other_keys),
+            rows=np.array(sorted(found.rows), np.uint64),
+            queries=_long_hashes(found.queries),
+            passages=_long_hashes(found.passages),
+            all_rows=np.array(sorted(found.rows | plain.rows), np.uint64),
+            all_texts=_long_hashes(set(keys)),
         ),
-        keep,
+        keys,
     )
+
+
+@dataclass
+class _Keys:
+    rows: set[int] = field(default_factory=set)
+    queries: set[str] = field(default_factory=set)
+    passages: set[str] = field(default_factory=set)
+
+
+def _read_keys(path: Path, tidy: Callable[[str], str]) -> _Keys:
+    table = read_table(path)
+    queries, others = _columns(table)
+    found = _Keys()
+    for chunk in _chunks(table, 4096):
+        texts = [[list(map(tidy, _texts(row.get(column)))) for column in (*queries, *others)] for row in chunk]
+        keys = iter(text_keys([text for cells in texts for cell in cells for text in cell]))
+        for cells in texts:
+            row = [[next(keys) for _ in cell] for cell in cells]
+            found.rows.add(row_hash(key for cell in row for key in cell))
+            found.queries.update(key for cell in row[: len(queries)] for key in cell)
+            found.passages.update(key for cell in row[len(queries) :] for key in cell)
+    return found
 
 
 @dataclass(frozen=True)
@@ -111,7 +134,8 @@ class Postings:
 
     def may_have(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Whether each n-gram may be among ``grams``; where this says no, it is not."""
-        return self.bitmap[self._slots(hashes)]
+        maybe: NDArray[np.bool_] = self.bitmap[self._slots(hashes)]
+        return maybe
 
     def _slots(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return hashes & np.uint64(len(self.bitmap) - 1)
@@ -198,7 +222,8 @@ def _file(keys: Sequence[str], ids: NDArray[np.int64], size: int) -> Postings:
 
 def _filed(totals: NDArray[np.int64]) -> NDArray[np.int64]:
     """Under how many n-grams a text of so many is filed: of any 80 % of them, ``_SHARED`` are among these."""
-    return np.minimum(totals, totals - np.ceil(CONTAINMENT * totals).astype(np.int64) + _SHARED)
+    filed: NDArray[np.int64] = np.minimum(totals, totals - np.ceil(CONTAINMENT * totals).astype(np.int64) + _SHARED)
+    return filed
 
 
 def _gram_sizes(keys: Sequence[str]) -> NDArray[np.int64]:

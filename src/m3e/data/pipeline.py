@@ -1,0 +1,412 @@
+"""Sets of rows through the whole pipeline: staged, cleaned, compared with each other and with evaluation texts."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from m3e.data.clean import CleanOptions, clean
+from m3e.data.contamination import EvaluationFile
+from m3e.data.filters import RULES, Filters
+from m3e.data.keys import hash_of_key
+from m3e.data.near import HASHES, THRESHOLD, Signatures, near_duplicates
+from m3e.data.staging import STAGED, TEXT_KIND, write_staged
+from m3e.data.streams import Account
+from m3e.errors import DataError
+from m3e.files import read_json, read_marker, write_json, write_marker
+from m3e.records import Kind
+
+DROPS = (
+    *RULES,
+    "boilerplate",
+    "exact_duplicate",
+    "near_duplicate",
+    "contaminated_exact",
+    "contaminated_near",
+    "sampled_out",
+)
+"""Every rule that a row can fall under, in the order in which they are applied."""
+
+Read = Callable[[Account], Iterator[tuple[str, dict[str, Any]]]]
+"""Gives each row's kind and its staged values; fills the account."""
+
+STEP = "data set"
+_NUMBER = {name: index + 1 for index, name in enumerate(DROPS)}
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """A set that is to go through the pipeline.
+
+    Attributes:
+        name: of the set, and of its folder.
+        read: gives its rows.
+        inputs: what identifies its content: hashes, revisions; with the settings they decide what is done already.
+        facts: what the manifest says of it: licence, category, instructions.
+        category: ``s2c`` makes positives and negatives code, which nothing touches.
+        quality: ``high``, ``medium`` or ``low``: of two duplicates the better set's stays.
+        weight: how often it is drawn in training, beside others.
+        max_rows: rows that are kept at most, drawn by the seed.
+    """
+
+    name: str
+    read: Read
+    inputs: Any
+    facts: dict[str, Any] = field(default_factory=dict)
+    category: str = "s2p"
+    symmetric: bool = False
+    languages: tuple[str, ...] = ("zh", "en")
+    quality: str = "medium"
+    title_in_passage: bool = False
+    weight: float = 1.0
+    max_rows: int | None = None
+
+    @property
+    def folder(self) -> str:
+        """The set's name as a folder's."""
+        return self.name.replace("/", "__")
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """What is done with all sets.
+
+    Attributes:
+        near_duplicates: the Jaccard similarity from which two rows are near-duplicates; ``None`` keeps them.
+        duplicates: drop exact duplicates.
+        seed: of ``max_rows``.
+    """
+
+    normalise: bool = True
+    simplified: bool = False
+    filters: Filters | None = field(default_factory=Filters)
+    duplicates: bool = True
+    near_duplicates: float | None = THRESHOLD
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A set after the steps that look at each row by itself; its columns are files in ``folder``."""
+
+    plan: SetPlan
+    folder: Path
+    kind: str
+    rows: int
+    rows_in: int
+    dropped: dict[str, int]
+    notes: list[str]
+    drops: list[str]
+
+    @property
+    def clean_path(self) -> Path:
+        """The rows' texts, in no order."""
+        return self.folder / "clean.parquet"
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A value for each row: ``rule``, ``content``, ``positive``, ``exact``, ``near``, ``texts`` (their number)."""
+        values: NDArray[Any] = np.load(self.folder / f"{name}.npy")
+        return values
+
+    @property
+    def signatures(self) -> Signatures:
+        """Of the rows, where they were made."""
+        return Signatures(self.folder, self.rows)
+
+    def shared(self) -> dict[str, NDArray[np.uint64]]:
+        """Hashes of rows, queries and passages that are evaluation texts' too."""
+        with np.load(self.folder / "shared.npz") as arrays:
+            return dict(arrays)
+
+
+@dataclass(frozen=True)
+class EvaluationTexts:
+    """All evaluation files together.
+
+    Attributes:
+        near_index: folder of the saved index of their texts, or ``None`` where only exact matches count.
+    """
+
+    files: Sequence[EvaluationFile] = ()
+    near_index: str | None = None
+
+    @property
+    def rows(self) -> NDArray[np.uint64]:
+        """Hashes of whole rows."""
+        return _union([file.all_rows for file in self.files])
+
+    @property
+    def texts(self) -> NDArray[np.uint64]:
+        """Hashes of single texts of at least 6 key characters."""
+        return _union([file.all_texts for file in self.files])
+
+
+def stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts, folder: Path, inputs: str) -> Staged:
+    """The set after every step that looks at one row at a time; taken from ``folder`` where it is there already.
+
+    Args:
+        inputs: a hash of all that the result depends on.
+
+    Raises:
+        DataError: the set cannot be read, or its rows are of several kinds; the message names it.
+    """
+    marker = read_marker(folder)
+    if marker is None or marker["m3e"] != STEP or marker.get("inputs") != inputs:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _stage(plan, options, evaluation, folder)
+        write_marker(folder, STEP, inputs=inputs)
+    facts = read_json(folder / "facts.json")
+    return Staged(plan=plan, folder=folder, **facts)
+
+
+def _stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts, folder: Path) -> None:
+    account = Account()
+    kinds: Counter[str] = Counter()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for kind, row in plan.read(account):
+            if not kinds:
+                kinds[kind] = 0
+            if kind not in kinds:
+                raise DataError(f"{plan.name}: holds {kind} rows beside {next(iter(kinds))} rows; part it in two sets")
+            kinds[kind] += 1
+            yield row
+
+    raw = folder / "raw.parquet"
+    count = write_staged(rows(), raw)
+    if not count:
+        reason = f"; {account.drops[0]}" if account.drops else ""
+        raise DataError(f"{plan.name} has no usable rows{reason}")
+    kind = next(iter(kinds))
+    choice = CleanOptions(
+        normalise=options.normalise,
+        simplified=options.simplified,
+        filters=_filters_for(options.filters, kind),
+        signatures=options.near_duplicates is not None,
+        near_index=evaluation.near_index,
+        languages=plan.languages,
+        symmetric=plan.symmetric or kind == Kind.SCORED_PAIR,
+        scored=kind == Kind.SCORED_PAIR,
+        code=plan.category == "s2c",
+        title_in_passage=plan.title_in_passage,
+    )
+    _write_columns(clean(raw, choice), count, kind, choice, evaluation, folder)
+    raw.unlink()
+    write_json(
+        folder / "facts.json",
+        {
+            "kind": kind,
+            "rows": count,
+            "rows_in": count + sum(account.dropped.values()),
+            "dropped": dict(account.dropped),
+            "notes": account.notes,
+            "drops": account.drops[:20],
+        },
+    )
+
+
+def _filters_for(filters: Filters | None, kind: str) -> Filters | None:
+    """Without filters only blank rows go."""
+    if filters is None:
+        return Filters(
+            min_query=0,
+            min_passage=0,
+            language_share=None,
+            max_run=None,
+            top_character_share=None,
+            equals_positive=False,
+            template_answers=False,
+        )
+    return replace(filters, boilerplate=None) if kind in (TEXT_KIND, Kind.SCORED_PAIR) else filters
+
+
+def _write_columns(
+    batches: Iterator[pa.RecordBatch],
+    count: int,
+    kind: str,
+    options: CleanOptions,
+    evaluation: EvaluationTexts,
+    folder: Path,
+) -> None:
+    columns: dict[str, NDArray[Any]] = {
+        "rule": np.zeros(count, np.uint8),
+        "content": np.zeros(count, np.uint64),
+        "positive": np.zeros(count, np.uint64),
+        "exact": np.zeros(count, np.bool_),
+        "near": np.zeros(count, np.bool_),
+        "texts": np.zeros(count, np.uint32),
+    }
+    signatures = Signatures.create(folder, count) if options.signatures else None
+    shared: dict[str, set[int]] = {"rows": set(), "queries": set(), "passages": set()}
+    rows_seen, texts_seen = evaluation.rows, evaluation.texts
+    salt = np.uint64(hash_of_key(kind))
+    with pq.ParquetWriter(folder / "clean.parquet", STAGED, compression="zstd") as writer:
+        for batch in batches:
+            if not batch.num_rows:
+                continue
+            rows = batch["row"].to_numpy().astype(np.int64)
+            columns["rule"][rows] = batch["rule"].to_numpy()
+            columns["content"][rows] = batch["content"].to_numpy() ^ salt
+            columns["near"][rows] = batch["near"].to_numpy(zero_copy_only=False)
+            _match_exactly(batch, rows, kind, rows_seen, texts_seen, columns, shared)
+            if signatures is not None:
+                _put_signatures(signatures, batch, rows)
+            writer.write_table(pa.table({name: batch[name] for name in STAGED.names}).cast(STAGED))
+    for name, values in columns.items():
+        np.save(folder / f"{name}.npy", values)
+    rows, queries, passages = (np.array(sorted(shared[name]), np.uint64) for name in ("rows", "queries", "passages"))
+    np.savez(folder / "shared.npz", rows=rows, queries=queries, passages=passages)
+
+
+def _match_exactly(
+    batch: pa.RecordBatch,
+    rows: NDArray[np.int64],
+    kind: str,
+    rows_seen: NDArray[np.uint64],
+    texts_seen: NDArray[np.uint64],
+    columns: dict[str, NDArray[Any]],
+    shared: dict[str, set[int]],
+) -> None:
+    hashes = batch["hashes"].flatten().to_numpy()
+    lengths = batch["hashes"].value_lengths().to_numpy()
+    firsts = np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.int64)
+    columns["texts"][rows] = lengths
+    if kind != TEXT_KIND:
+        columns["positive"][rows] = hashes[firsts + 1]
+    unordered = batch["unordered"].to_numpy()
+    row_hit, text_hit = np.isin(unordered, rows_seen), np.isin(hashes, texts_seen)
+    owner = np.repeat(rows, lengths)
+    columns["exact"][rows[row_hit]] = True
+    columns["exact"][owner[text_hit]] = True
+    is_query = np.zeros(len(hashes), np.bool_)
+    is_query[firsts] = True
+    if kind == Kind.SCORED_PAIR:
+        is_query[:] = True
+    shared["rows"].update(unordered[row_hit].tolist())
+    shared["queries"].update(hashes[text_hit & is_query].tolist())
+    shared["passages"].update(hashes[text_hit & ~is_query].tolist())
+
+
+def _put_signatures(signatures: Signatures, batch: pa.RecordBatch, rows: NDArray[np.int64]) -> None:
+    left, right = (batch[side].flatten().to_numpy().reshape(-1, HASHES) for side in ("left", "right"))
+    labels = pc.fill_null(batch["label"], 0.0).to_numpy(zero_copy_only=False).astype(np.float64)
+    signatures.put(rows, left, right, labels.view(np.uint64))
+
+
+def decide(
+    sets: Sequence[Staged], options: PipelineOptions, *, say: Callable[[str], None] = lambda line: None
+) -> list[NDArray[np.uint8]]:
+    """For each set and row 0 where it stays, or 1 + the index in :data:`DROPS` of what it falls under.
+
+    Of duplicates the one from the set of higher quality stays, then from the set named first, then the first row.
+    """
+    verdicts = np.concatenate([staged.column("rule") for staged in sets]).astype(np.uint8)
+    content = np.concatenate([staged.column("content") for staged in sets])
+    bounds = np.cumsum([0, *(staged.rows for staged in sets)])
+    if options.filters is not None and options.filters.boilerplate is not None:
+        for index, staged in enumerate(sets):
+            if staged.kind not in (TEXT_KIND, Kind.SCORED_PAIR):
+                part = verdicts[bounds[index] : bounds[index + 1]]
+                _mark(part, _too_common(staged.column("positive"), options.filters.boilerplate), "boilerplate")
+    order = _best_first(sets)
+    if options.duplicates:
+        say("looking for exact duplicates")
+        _mark(verdicts, _repeated(content, order[verdicts[order] == 0]), "exact_duplicate")
+    if options.near_duplicates is not None:
+        say("looking for near-duplicates")
+        alive = order[verdicts[order] == 0]
+        near = near_duplicates([staged.signatures for staged in sets], alive, options.near_duplicates)
+        _mark(verdicts, near, "near_duplicate")
+    for name, rule in (("exact", "contaminated_exact"), ("near", "contaminated_near")):
+        _mark(verdicts, np.concatenate([staged.column(name) for staged in sets]), rule)
+    parts = [verdicts[bounds[index] : bounds[index + 1]] for index in range(len(sets))]
+    for staged, part in zip(sets, parts, strict=True):
+        if staged.plan.max_rows is not None:
+            _mark(part, _sampled_out(staged, part, options.seed), "sampled_out")
+    return parts
+
+
+def counts(verdicts: NDArray[np.uint8]) -> dict[str, int]:
+    """How many rows fell under each rule that any fell under."""
+    totals = np.bincount(verdicts, minlength=len(DROPS) + 1)
+    return {name: int(totals[_NUMBER[name]]) for name in DROPS if totals[_NUMBER[name]]}
+
+
+def overlaps(sets: Sequence[Staged], files: Sequence[EvaluationFile]) -> list[dict[str, Any]]:
+    """For each training set and evaluation file that share anything, how much.
+
+    ``rows`` and ``texts`` count what is different among the evaluation file's whole rows and its texts (texts,
+    queries and either sentence; of at least 6 key characters), ``passages`` its positives and negatives.
+    """
+    found = []
+    for staged in sets:
+        shared = staged.shared()
+        texts = np.union1d(shared["queries"], shared["passages"])
+        for file in files:
+            pair = {
+                "train": staged.plan.name,
+                "eval": file.name,
+                "rows": _common(file.rows, shared["rows"]),
+                "texts": _common(file.queries, shared["queries"]),
+                "passages": _common(file.passages, texts),
+            }
+            if pair["rows"] or pair["texts"] or pair["passages"]:
+                found.append(pair)
+    return found
+
+
+def _mark(verdicts: NDArray[np.uint8], flags: NDArray[np.bool_], rule: str) -> None:
+    verdicts[flags & (verdicts == 0)] = _NUMBER[rule]
+
+
+def _too_common(positives: NDArray[np.uint64], limit: int) -> NDArray[np.bool_]:
+    _, inverse, counted = np.unique(positives, return_inverse=True, return_counts=True)
+    common: NDArray[np.bool_] = counted[inverse] > limit
+    return common
+
+
+def _best_first(sets: Sequence[Staged]) -> NDArray[np.uint32]:
+    """All rows' numbers: sets of higher quality first, then as sets and rows come."""
+    ranks = {"high": 0, "medium": 1, "low": 2}
+    order = sorted(range(len(sets)), key=lambda index: (ranks[sets[index].plan.quality], index))
+    starts = np.cumsum([0, *(staged.rows for staged in sets)])
+    return np.concatenate([np.arange(starts[index], starts[index + 1], dtype=np.uint32) for index in order])
+
+
+def _repeated(content: NDArray[np.uint64], order: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Rows whose content a row before them in ``order`` has."""
+    values = content[order]
+    by_value = np.argsort(values, kind="stable")
+    values = values[by_value]
+    again = np.zeros(len(content), np.bool_)
+    again[order[by_value[1:][values[1:] == values[:-1]]]] = True
+    return again
+
+
+def _sampled_out(staged: Staged, verdicts: NDArray[np.uint8], seed: int) -> NDArray[np.bool_]:
+    """All but ``max_rows`` of the rows that stay; the draw depends on the seed and the rows' content alone."""
+    alive = np.flatnonzero(verdicts == 0)
+    lot = staged.column("content")[alive] * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(hash_of_key(f"seed {seed}"))
+    lot = (lot ^ (lot >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
+    out = np.zeros(len(verdicts), np.bool_)
+    out[alive[np.argsort(lot, kind="stable")[staged.plan.max_rows :]]] = True
+    return out
+
+
+def _common(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> int:
+    return int(np.isin(first, second).sum())
+
+
+def _union(parts: Iterable[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    return np.unique(np.concatenate([np.empty(0, np.uint64), *parts]))

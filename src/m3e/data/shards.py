@@ -1,0 +1,141 @@
+"""The rows that stay, sorted by their content, in parquet shards of bounded size: the same rows, the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.ipc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from m3e.data.bloom import TextFilter
+from m3e.data.keys import hashes_of_keys, text_keys
+from m3e.data.pipeline import Staged
+from m3e.data.staging import STAGED, shard_table
+from m3e.files import hash_file
+from m3e.records import Kind
+
+SHARD_ROWS = 200_000
+SHARD_BYTES = 128 << 20
+_BUCKET_BYTES = 64 << 20
+_GROUP_ROWS = 20_000
+
+
+def write_shards(staged: Staged, verdicts: NDArray[np.uint8], folder: Path, seen: TextFilter) -> list[dict[str, Any]]:
+    """Write the rows whose verdict is 0 to ``folder``; each shard's name, rows and SHA-256.
+
+    Rows are sorted by their content's hash. Where they are more than a bucket holds, they are first dealt
+    into buckets by that hash, each of which is then sorted by itself: texts are never all in memory.
+
+    Args:
+        seen: every text's key is added to it.
+    """
+    content = staged.column("content")
+    alive = verdicts == 0
+    if not alive.any():
+        return []
+    many = staged.kind == Kind.TRIPLET and _has_many_negatives(staged, alive)
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = _Shards(folder)
+    for rows in _sorted_rows(staged, alive, content):
+        seen.add_hashes(_text_hashes(rows))
+        shards.add(shard_table(rows, staged.kind, staged.plan.name, many_negatives=many), rows.nbytes)
+    return shards.close()
+
+
+class _Shards:
+    """Writes tables one after the other, and begins a new file where one is full."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._written: list[dict[str, Any]] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._rows = self._bytes = 0
+
+    def add(self, table: pa.Table, size: int) -> None:
+        for start in range(0, table.num_rows, _GROUP_ROWS):
+            part = table.slice(start, _GROUP_ROWS)
+            if self._writer is not None and (self._rows + part.num_rows > SHARD_ROWS or self._bytes > SHARD_BYTES):
+                self._finish()
+            if self._writer is None:
+                self._path = self._folder / f"{len(self._written):05d}.parquet"
+                self._writer = pq.ParquetWriter(self._path, part.schema, compression="zstd")
+            self._writer.write_table(part, row_group_size=_GROUP_ROWS)
+            self._rows += part.num_rows
+            self._bytes += size * part.num_rows // table.num_rows
+
+    def close(self) -> list[dict[str, Any]]:
+        if self._writer is not None:
+            self._finish()
+        return self._written
+
+    def _finish(self) -> None:
+        assert self._writer is not None
+        self._writer.close()
+        self._written.append(
+            {
+                "file": f"{self._folder.name}/{self._path.name}",
+                "rows": self._rows,
+                "sha256": hash_file(self._path),
+            }
+        )
+        self._writer, self._rows, self._bytes = None, 0, 0
+
+
+def _sorted_rows(staged: Staged, alive: NDArray[np.bool_], content: NDArray[np.uint64]) -> Iterator[pa.Table]:
+    """The rows that stay in order of content, then of their number, a bucket at a time."""
+    total = sum(batch.nbytes for batch in _batches(staged.clean_path))
+    buckets = 1 << max(0, int(np.ceil(np.log2(max(1.0, total / _BUCKET_BYTES)))))
+    if buckets == 1:
+        kept = [_kept(batch, alive) for batch in _batches(staged.clean_path)]
+        yield _in_order(pa.concat_tables(kept), content)
+        return
+    shift = np.uint64(64 - int(np.log2(buckets)))
+    paths = [staged.folder / f"bucket-{index:04d}.arrow" for index in range(buckets)]
+    writers = [pa.ipc.new_file(str(path), STAGED) for path in paths]
+    for batch in _batches(staged.clean_path):
+        kept_rows = _kept(batch, alive)
+        bucket = (content[kept_rows["row"].to_numpy()] >> shift).astype(np.int64)
+        for index in np.unique(bucket).tolist():
+            writers[index].write_table(kept_rows.take(np.flatnonzero(bucket == index)))
+    for writer in writers:
+        writer.close()
+    for path in paths:
+        with pa.OSFile(str(path)) as file:
+            table = pa.ipc.open_file(file).read_all()
+        path.unlink()
+        if table.num_rows:
+            yield _in_order(table, content)
+
+
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=8192)
+
+
+def _kept(batch: pa.RecordBatch, alive: NDArray[np.bool_]) -> pa.Table:
+    return pa.Table.from_batches([batch]).filter(pa.array(alive[batch["row"].to_numpy()])).cast(STAGED)
+
+
+def _in_order(table: pa.Table, content: NDArray[np.uint64]) -> pa.Table:
+    rows = table["row"].to_numpy()
+    return table.take(np.lexsort((rows, content[rows]))).combine_chunks()
+
+
+def _text_hashes(rows: pa.Table) -> NDArray[np.uint64]:
+    texts = rows["query"].to_pylist()
+    for name in ("positives", "negatives"):
+        texts += rows[name].combine_chunks().flatten().to_pylist()
+    return hashes_of_keys(text_keys(texts))
+
+
+def _has_many_negatives(staged: Staged, alive: NDArray[np.bool_]) -> bool:
+    return any(
+        pc.any(pc.greater(pc.list_value_length(_kept(batch, alive)["negatives"]), 1)).as_py()
+        for batch in _batches(staged.clean_path)
+    )
