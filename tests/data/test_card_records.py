@@ -754,3 +754,14 @@ def test_a_hub_out_of_reach_and_offline_mode(read, monkeypatch, load):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DataError, match=r"org/name \(it is not in the cache, and HF_HUB_OFFLINE forbids"):
         read(card)
+
+
+def test_the_datasets_library_itself_streams(read, raw, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hf"))
+    (raw / "name").mkdir()
+    (raw / "name" / "train.jsonl").write_text(lines([{"question": "甲", "answer": "乙", "k": 1}]), encoding="utf-8")
+    mapping = {"where": {"k": [1]}, **QUESTION_ANSWER}
+    records, account = read(card_of({"hub": str(raw / "name")}, mapping=mapping))
+    assert records == [Pair("甲", "乙")]
+    with pytest.raises(DataError, match=r"name \(.*HF_HUB_OFFLINE"):
+        read(card_of({"hub": str(raw / "name"), "splits": ["dev"]}, mapping=mapping))
