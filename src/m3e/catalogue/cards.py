@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from m3e.errors import DataError
+from m3e.records import REQUIRED_FIELDS, Kind
 
 Commercial = Literal["yes", "no", "unknown"]
 Category = Literal["s2s", "s2p", "s2c"]
@@ -83,6 +84,7 @@ class Source(_Model):
         format: of the files, where their names do not say it.
         columns: names of the columns, for files without a header line.
         sha256: of what ``url`` gives.
+        part: which part of the set it gives; sources of one part are tried in order, the parts together are the set.
         note: what a person must know or do to get it.
     """
 
@@ -96,6 +98,7 @@ class Source(_Model):
     format: Literal["jsonl", "json", "csv", "tsv", "parquet"] | None = None
     columns: tuple[str, ...] = ()
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    part: str = ""
     note: str = ""
 
     @model_validator(mode="after")
@@ -170,7 +173,7 @@ class DatasetCard(_Model):
         query_instruction: what the query side is trained with, where it is.
         passage_instruction: the same for the other side.
         quality: how far its rows can be trusted; decides which of two duplicates stays.
-        rows: how many records are expected; ``None`` where nobody counted.
+        rows: how many records are expected of the sources; ``None`` where nobody counted.
         seed: what the M3E model card says of it.
         tasks: names of the mteb tasks that hold its texts.
         title_in_passage: rows whose text stands in its positive are dropped.
@@ -209,9 +212,22 @@ class DatasetCard(_Model):
     @model_validator(mode="after")
     def _fields_suit_the_kind(self) -> DatasetCard:
         for fields in self.mapping.fields:
-            for template in fields.of_record.values():
-                columns_of(template)
+            columns = {column for template in fields.of_record.values() for column in columns_of(template)}
+            if fields.explode is not None and fields.explode not in columns:
+                raise ValueError(f"explodes the column {fields.explode!r}, but no field is made of it")
+            needed = REQUIRED_FIELDS[Kind(self.kind)] if self.kind in TRAINING_KINDS else ()
+            missing = [name for name in needed if name not in fields.of_record]
+            if missing:
+                raise ValueError(f"a {self.kind} needs the field {missing[0]}, which the mapping does not name")
         return self
+
+    @property
+    def parts(self) -> list[tuple[Source, ...]]:
+        """The sources by part, in the order in which parts are named first; of each part one source is read."""
+        parts: dict[str, list[Source]] = {}
+        for source in self.sources:
+            parts.setdefault(source.part, []).append(source)
+        return [tuple(sources) for sources in parts.values()]
 
     @property
     def trains(self) -> bool:
@@ -256,7 +272,7 @@ def parse_card(values: Mapping[str, object], where: str) -> DatasetCard:
 
 
 def read_card(path: Path) -> DatasetCard:
-    """The card in a TOML file, whose name must be the card's, in lower case.
+    """The card in a TOML file, whose name must be the card's, in lower case and with ``__`` for ``/``.
 
     Raises:
         DataError: no TOML, or not a card; the message names the file and the key's path.
@@ -266,6 +282,7 @@ def read_card(path: Path) -> DatasetCard:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{path.name}: {error}") from error
     card = parse_card(values, path.name)
-    if path.stem != card.name.lower().replace("/", "__"):
-        raise DataError(f"{path.name}: name: is {card.name!r}, so the file should be {card.name.lower()}.toml")
+    wanted = f"{card.name.lower().replace('/', '__')}.toml"
+    if path.name != wanted:
+        raise DataError(f"{path.name}: name: is {card.name!r}, so the file should be {wanted}")
     return card

@@ -89,7 +89,7 @@ def _card(path: Path, line: int, row: dict[str, str], files: list[Path]) -> Data
                 "reason": row["commercial_in_words"] or stated,
                 "source": row["source"],
             },
-            "sources": [{"path": str(file)} for file in files],
+            "sources": [{"path": str(file), "part": file.name} for file in files],
         }
     except KeyError as error:
         raise DataError(f"{where}: column {error} is missing") from error
