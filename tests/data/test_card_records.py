@@ -14,7 +14,7 @@ import pytest
 
 from m3e.catalogue.cards import parse_card
 from m3e.data import hub
-from m3e.data.card_records import open_card
+from m3e.data.card_records import open_card, open_rows
 from m3e.data.streams import Account
 from m3e.errors import DataError
 from m3e.records import Kind, Pair, Ranked, ScoredPair, Triplet
@@ -476,7 +476,7 @@ def test_a_set_none_of_whose_sources_is_there(read, raw):
     with pytest.raises(DataError) as caught:
         read(card, raw=None)
     assert str(caught.value) == (
-        f"测试集: none of its sources can be read: x/a.zip (no folder of raw files is named (--raw)); {raw / 'b.csv'} "
+        f"测试集: none of the sources can be read: x/a.zip (no folder of raw files is named (--raw)); {raw / 'b.csv'} "
         f"(there is no {raw / 'b.csv'}). What to do: ask its owner for it; put it at x/a.zip in a folder, "
         "and name that with --raw"
     )
@@ -491,7 +491,7 @@ def test_a_set_none_of_whose_sources_is_there(read, raw):
         ({"fields": [{"text": "{question} {extra}", "text_pos": "answer"}]}, "extra"),
         ({"where": {"kind": [1]}, **QUESTION_ANSWER}, "kind"),
         ({"convert": {"lang": "text"}, **QUESTION_ANSWER}, "lang"),
-        ({"fields": [{"text": "question", "text_pos": "answer", "explode": "answers"}]}, "answers"),
+        ({"fields": [{"text": "question", "text_pos": "answers", "explode": "answers"}]}, "answers"),
     ],
 )
 def test_a_column_that_no_row_has_is_named_before_any_record(raw, tmp_path, mapping, column):
@@ -565,6 +565,44 @@ def test_a_headerless_file_with_a_row_of_another_width(read, raw):
     (raw / "a.jsonl").write_text("{}")
     with pytest.raises(DataError, match="columns are for csv and tsv"):
         read(card_of({"path": "a.jsonl", "columns": ["question", "answer"]}))
+
+
+# parts and rows
+
+
+def test_of_each_part_one_source_is_read(read, raw):
+    for name in ("a", "b", "c"):
+        (raw / f"{name}.jsonl").write_text(lines([{"question": name, "answer": "乙"}]), encoding="utf-8")
+    sources = [("x", "one"), ("a", "one"), ("b", "two"), ("c", "two")]
+    card = card_of(*({"path": f"{name}.jsonl", "part": part} for name, part in sources), mapping=QUESTION_ANSWER)
+    records, account = read(card)
+    assert records == [Pair("a", "乙"), Pair("b", "乙")]
+    assert [note for note in account.notes if "passed over" in note] == [
+        f"测试集: x.jsonl is passed over: there is no {raw / 'x.jsonl'}"
+    ]
+    (raw / "b.jsonl").unlink()
+    (raw / "c.jsonl").unlink()
+    with pytest.raises(
+        DataError, match=r"测试集: none of the sources of its part two can be read: b\.jsonl \(.*c\.jsonl"
+    ):
+        read(card)
+
+
+def test_rows_that_are_no_records(raw, tmp_path):
+    (raw / "dev.jsonl").write_text(
+        lines([{"sentence": "好", "label": 1}, {"sentence": "坏", "label": 0}]), encoding="utf-8"
+    )
+    facts = {"use": "evaluation", "kind": "classification"}
+    card = card_of(
+        "absent.csv", "dev.jsonl", mapping={"fields": [{"text": "sentence"}], "where": {"label": [0]}}, **facts
+    )
+    account = Account()
+    assert list(open_rows(card, raw=raw, cache=tmp_path, account=account)) == [{"text": "坏"}]
+    assert (account.rows, dict(account.dropped)) == (1, {"where": 1})
+    whole = card_of("dev.jsonl", **facts)
+    assert [row["sentence"] for row in open_rows(whole, raw=raw, cache=tmp_path, account=Account())] == ["好", "坏"]
+    with pytest.raises(DataError, match="gives text, which is not one kind of record"):
+        list(open_card(card, raw=raw, cache=tmp_path, account=Account()))
 
 
 # of the web
@@ -651,8 +689,16 @@ def test_a_server_that_does_not_have_it_or_is_down_leads_to_the_next_source(read
     assert reasons[3].startswith("the connection broke")
     assert len(reasons) == 5
     assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] == ["data.zip"]
-    with pytest.raises(DataError, match=r"absent\.zip \(the server answers 404.*What to do: see its card"):
+    with pytest.raises(DataError, match=r"absent\.zip \(the server answers 404.*What to do: try again where the web"):
         read(card_of({"url": urls[0]}))
+
+
+def test_files_of_the_hub_come_from_its_mirror(read, server, monkeypatch):
+    address, _, asked = server
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    card = card_of({"url": "https://huggingface.co/b/data.zip"}, mapping=QUESTION_ANSWER)
+    assert read(card)[0] == [Pair("甲", "乙")]
+    assert asked == ["/b/data.zip"]
 
 
 def test_other_kinds_of_url_are_refused(read):
@@ -699,10 +745,10 @@ def test_splits_of_a_hub_are_streamed(read, load):
     asked, splits = load
     splits["train"] = stream_of([{"question": "甲", "answer": "乙"}, {"question": "丙", "answer": None}])
     splits["validation"] = stream_of([{"question": "丁", "answer": "戊"}])
-    source = {"hub": "org/name", "revision": "abc", "config": "a+b", "splits": ["train", "validation"]}
+    source = {"hub": "org/name", "revision": "abc", "config": "a", "splits": ["train", "validation"]}
     records, account = read(card_of(source, mapping=QUESTION_ANSWER))
-    assert records == [Pair("甲", "乙"), Pair("丁", "戊")] * 2
-    assert asked == [("org/name", config, split, "abc", True) for config in "ab" for split in ("train", "validation")]
+    assert records == [Pair("甲", "乙"), Pair("丁", "戊")]
+    assert asked == [("org/name", "a", split, "abc", True) for split in ("train", "validation")]
     assert account.drops[0] == "org/name a train, row 2: text_pos is empty"
 
 
@@ -761,7 +807,7 @@ def test_the_datasets_library_itself_streams(read, raw, tmp_path, monkeypatch):
     (raw / "name").mkdir()
     (raw / "name" / "train.jsonl").write_text(lines([{"question": "甲", "answer": "乙", "k": 1}]), encoding="utf-8")
     mapping = {"where": {"k": [1]}, **QUESTION_ANSWER}
-    records, account = read(card_of({"hub": str(raw / "name")}, mapping=mapping))
+    records, _ = read(card_of({"hub": str(raw / "name")}, mapping=mapping))
     assert records == [Pair("甲", "乙")]
     with pytest.raises(DataError, match=r"name \(.*HF_HUB_OFFLINE"):
         read(card_of({"hub": str(raw / "name"), "splits": ["dev"]}, mapping=mapping))

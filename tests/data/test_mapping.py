@@ -3,7 +3,8 @@ import sys
 import pytest
 
 from m3e.catalogue.cards import RowMapping
-from m3e.data.conversions import join_words, simplifier, simplify
+from m3e.data import normalise
+from m3e.data.conversions import join_words
 from m3e.data.mapping import layout_of, map_table, named_columns
 from m3e.data.nested import nested_rows, read_nested
 from m3e.data.tableqa import Header
@@ -144,12 +145,8 @@ def test_an_exploded_column_is_converted_item_by_item():
     assert [tuple(row.values()) for row in found] == [("问", "你好"), ("问", "再见")]
 
 
-def test_traditional_text_is_simplified():
-    assert simplify("氣候變遷，數據庫 database") == "气候变迁，数据库 database"
-
-
 def test_a_missing_opencc_is_named_before_rows_are_read(monkeypatch):
-    simplifier.cache_clear()
+    normalise._simplifier.cache_clear()
     monkeypatch.setitem(sys.modules, "opencc", None)
     with pytest.raises(MissingExtraError, match=r"opencc.*m3e\[data\]"):
         map_table(table_of_rows([{"a": "x"}], "f"), RowMapping(convert={"a": "simplified"}))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
+from m3e.data.normalise import to_simplified
 from m3e.data.tableqa import Header, sql_text
 from m3e.data.tables import Row
-from m3e.errors import MissingExtraError
 
 Convert = Callable[[Any, Row], Any]
 """From a column's value, and the row that it stands in, to what takes its place."""
@@ -48,7 +48,7 @@ def _words(value: Any, row: Row) -> Any:
 def _simplified(value: Any, row: Row) -> Any:
     if isinstance(value, list | tuple):
         return [_simplified(item, row) for item in value]
-    return simplify(value) if isinstance(value, str) else value
+    return to_simplified(value) if isinstance(value, str) else value
 
 
 def _text(value: Any, row: Row) -> Any:
@@ -76,30 +76,6 @@ def join_words(words: str | Iterable[str]) -> str:
     for before, word in pairwise(parts):
         text += f" {word}" if _is_ascii_word(before[-1]) and _is_ascii_word(word[0]) else word
     return text
-
-
-def simplify(text: str) -> str:
-    """The text with traditional characters simplified.
-
-    Raises:
-        MissingExtraError: OpenCC is not installed.
-    """
-    return str(simplifier()(text))
-
-
-@cache
-def simplifier() -> Callable[[str], str]:
-    """OpenCC's conversion of traditional to simplified characters.
-
-    Raises:
-        MissingExtraError: OpenCC is not installed.
-    """
-    try:
-        import opencc
-    except ImportError as error:
-        raise MissingExtraError("opencc", "data") from error
-    convert: Callable[[str], str] = opencc.OpenCC("t2s").convert
-    return convert
 
 
 def _is_ascii_word(character: str) -> bool:

@@ -13,6 +13,7 @@ from m3e.data.tables import Row, Table
 from m3e.errors import DataError, HubUnreachableError, first_line
 
 TIMEOUT_SECONDS = 10
+_HUB = "https://huggingface.co"
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?", re.ASCII)
 
@@ -74,7 +75,7 @@ def stream_hub_splits(
     Args:
         hub_id: ``org/name``, or a name of the hub's own.
         splits: names of splits, as ``datasets`` reads them.
-        config: where a data set has several configurations; several with ``+`` between them.
+        config: where a data set has several configurations.
         revision: a branch, tag or commit.
 
     Raises:
@@ -87,17 +88,16 @@ def stream_hub_splits(
     import datasets
 
     found = []
-    for name in (config or "").split("+"):
-        for split in splits:
-            try:
-                dataset = datasets.load_dataset(hub_id, name or None, split=split, revision=revision, streaming=True)
-                found.append(_hub_split(dataset, " ".join(filter(None, (hub_id, name, split)))))
-            except Exception as error:  # the libraries below raise whatever they like
-                if offline:
-                    raise HubUnreachableError(
-                        "it is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub"
-                    ) from error
-                raise DataError(f"{_endpoint()} does not give {hub_id}: {first_line(error)}") from error
+    for split in splits:
+        try:
+            dataset = datasets.load_dataset(hub_id, config, split=split, revision=revision, streaming=True)
+            found.append(_hub_split(dataset, " ".join(filter(None, (hub_id, config, split)))))
+        except Exception as error:  # the libraries below raise whatever they like
+            if offline:
+                raise HubUnreachableError(
+                    "it is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub"
+                ) from error
+            raise DataError(f"{_endpoint()} does not give {hub_id}: {first_line(error)}") from error
     return found
 
 
@@ -142,8 +142,13 @@ class _HubRows:
         return values
 
 
+def mirrored(url: str) -> str:
+    """A URL of the hub at the mirror that ``HF_ENDPOINT`` names; any other as it is."""
+    return f"{_endpoint().rstrip('/')}/{url.removeprefix(f'{_HUB}/')}" if url.startswith(f"{_HUB}/") else url
+
+
 def _endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    return os.environ.get("HF_ENDPOINT") or _HUB
 
 
 def _is_offline() -> bool:

@@ -13,8 +13,9 @@ from typing import Any
 from m3e.catalogue.cards import Fields, RowMapping, columns_of
 from m3e.data.cleaning import DROPS_NAMED
 from m3e.data.columns import PART_OF_FIELD, Part
-from m3e.data.conversions import UnusableValueError, conversion, exploding, is_missing, simplifier
+from m3e.data.conversions import UnusableValueError, conversion, exploding, is_missing
 from m3e.data.kinds import Layout
+from m3e.data.normalise import to_simplified
 from m3e.data.tableqa import Header
 from m3e.data.tables import Row, Table
 from m3e.errors import DataError
@@ -119,7 +120,7 @@ def map_table(
         MissingExtraError: a conversion needs a package that is not installed.
     """
     if "simplified" in mapping.convert.values():
-        simplifier()
+        to_simplified("")  # so that a missing package is told at once
     rows = MappedRows(table, mapping, headers or {}, class_names or {})
     columns = dict.fromkeys(name for fields in mapping.fields for name in fields.of_record) or table.columns
     uniform = table.is_uniform or bool(mapping.fields)
