@@ -94,7 +94,7 @@ def _open_folder(folder: Path) -> Splits:
     files = {path.name for path in folder.iterdir()}
     if "dataset_dict.json" in files or {"state.json", "dataset_info.json"} <= files:
         return open_source(_load_from_disk(folder), name)
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_beside(path.relative_to(folder))]
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_beside(path.relative_to(folder))]
     readable = [path for path in paths if is_readable_name(path)]
     if not readable:
         raise DataError(f"the folder {folder} holds no data files; looked for {', '.join(EXTENSIONS)}")
@@ -126,7 +126,7 @@ def _words(path: Path) -> set[str]:
     return set(re.split(r"[._\-/ ]+", path.as_posix().lower()))
 
 
-def _is_beside(path: Path) -> bool:
+def is_beside(path: Path) -> bool:
     """Whether a file in a data folder is hidden or describes the data, and so is not looked at."""
     hidden = any(part.startswith((".", "_")) for part in path.parts)
     return hidden or path.name in _NOT_ROWS or path.name.upper().startswith("README")

@@ -59,11 +59,20 @@ def stream_tables(
         table = load()
         layout = find_layout(table, columns)
         check(table.name, layout)
-        account.note(*table.notes, *layout.notes)
-        account.mapping = {**layout.mapping, **account.mapping}
-        cleaned = Cleaned()
-        for record in stream_records(table, layout, cleaned):
-            account.rows += 1
-            yield layout.kind, record
-        account.dropped += cleaned.dropped
-        account.drops += cleaned.drops[: DROPS_NAMED - len(account.drops)]
+        yield from stream_table(table, layout, account)
+
+
+def stream_table(table: Table, layout: Layout, account: Account) -> Iterator[tuple[Kind, Record]]:
+    """The records of one table whose layout is known, in a single pass over its rows.
+
+    Raises:
+        DataError: a row cannot be read; one line says which, where and why.
+    """
+    account.note(*table.notes, *layout.notes)
+    account.mapping = {**layout.mapping, **account.mapping}
+    cleaned = Cleaned()
+    for record in stream_records(table, layout, cleaned):
+        account.rows += 1
+        yield layout.kind, record
+    account.dropped += cleaned.dropped
+    account.drops += cleaned.drops[: DROPS_NAMED - len(account.drops)]
