@@ -179,6 +179,12 @@ def write_marker(folder: Path, step: str, **facts: Any) -> None:
     write_json(folder / MARKER_NAME, {"m3e": step, **facts})
 
 
+def cache_folder() -> Path:
+    """Where what was fetched or made once is kept: ``M3E_CACHE``, or ``m3e`` in the user's cache folder."""
+    chosen = os.environ.get("M3E_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "m3e"
+
+
 def check_output_folder(folder: Path, *, overwrite: bool, step: str) -> None:
     """Refuse, before any work, an output folder that holds something else.
 

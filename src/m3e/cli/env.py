@@ -36,9 +36,10 @@ def environment() -> dict[str, Any]:
     import torch
 
     from m3e.catalogue.local import data_folder
+    from m3e.files import cache_folder
     from m3e.machine import bf16_is_fast, machine
     from m3e.models.loading import hub_endpoint, hub_is_reachable
-    from m3e.models.names import available_names, cache_folder
+    from m3e.models.names import available_names
 
     here = machine()
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

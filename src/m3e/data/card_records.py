@@ -12,7 +12,7 @@ from typing import TypeVar
 from m3e.catalogue.cards import DatasetCard, RowMapping, Source
 from m3e.data.archives import is_archive
 from m3e.data.cleaning import DROPS_NAMED
-from m3e.data.downloads import NotThereError, cache_folder, fetch
+from m3e.data.downloads import NotThereError, fetch
 from m3e.data.hub import HubSplit, mirrored, stream_hub_splits
 from m3e.data.kinds import Layout, find_layout
 from m3e.data.mapping import MappedRows, layout_of, map_table, named_columns
@@ -23,6 +23,7 @@ from m3e.data.tableqa import Header, read_headers
 from m3e.data.tables import Row, Table
 from m3e.data.text_files import read_table
 from m3e.errors import DataError, HubUnreachableError
+from m3e.files import cache_folder
 from m3e.records import Kind, Record
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ def open_card(
     Args:
         card: its mapping says how rows become records; without one, the columns' names do.
         raw: the folder to which sources' paths are relative.
-        cache: where files of the web are kept; :func:`m3e.data.downloads.cache_folder` by default.
+        cache: where files of the web are kept; :func:`m3e.files.cache_folder` by default.
         account: filled while the records are taken; the notes say which sources were passed over, and why.
 
     Raises:

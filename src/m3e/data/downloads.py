@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,18 +23,12 @@ class NotThereError(Exception):
     """Nothing can be read at a place, for the reason in the message; another place may do."""
 
 
-def cache_folder() -> Path:
-    """Where fetched files are kept: ``M3E_CACHE``, or ``m3e`` in the user's cache folder."""
-    chosen = os.environ.get("M3E_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "m3e"
-
-
 def fetch(url: str, cache: Path, *, sha256: str | None = None) -> Path:
     """The path of what a URL gives, fetched on the first call and kept under ``cache/raw``.
 
     Args:
         url: http or https; proxies are taken from the environment.
-        cache: see :func:`cache_folder`.
+        cache: see :func:`m3e.files.cache_folder`.
         sha256: of the bytes, where it is known.
 
     Raises:

@@ -201,7 +201,7 @@ def _expander(mapping: RowMapping, headers: Mapping[str, Header]) -> Callable[[R
         column: exploding(conversion(name, headers)) if column in exploded else conversion(name, headers)
         for column, name in mapping.convert.items()
     }
-    makers = [_maker(fields) for fields in mapping.fields]
+    makers = [_maker(fields, mapping.labels) for fields in mapping.fields]
 
     def expand(row: Row) -> list[Row]:
         if conversions:
@@ -212,8 +212,11 @@ def _expander(mapping: RowMapping, headers: Mapping[str, Header]) -> Callable[[R
     return expand
 
 
-def _maker(fields: Fields) -> Callable[[Row], Iterator[Row]]:
+def _maker(fields: Fields, labels: Mapping[str, float]) -> Callable[[Row], Iterator[Row]]:
     readers = {name: _reader(template) for name, template in fields.of_record.items()}
+    if labels and "label" in readers:
+        read_label = readers["label"]
+        readers["label"] = lambda row: labels.get(_as_text(read_label(row)))
     column = fields.explode
 
     def make(row: Row) -> Iterator[Row]:

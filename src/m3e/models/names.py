@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from m3e import __version__
 from m3e.errors import ModelError
-from m3e.files import atomic_folder, hash_files, read_json, read_marker, write_marker
+from m3e.files import atomic_folder, cache_folder, hash_files, read_json, read_marker, write_marker
 from m3e.models import bundled, e5_small, e5_wheel
 
 
@@ -103,14 +102,6 @@ def measured_figures() -> dict[str, dict[str, float]]:
 def available_names() -> str:
     """The names that can be loaded on this machine, for messages."""
     return ", ".join(name for name, model in local_models().items() if model.available())
-
-
-def cache_folder() -> Path:
-    """Where model folders are written: ``M3E_CACHE``, or ``m3e`` in the user's cache folder."""
-    chosen = os.environ.get("M3E_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "m3e"
 
 
 def model_path(name: str) -> Path:

@@ -1,0 +1,163 @@
+"""What can go through the pipeline: sets of the catalogue, and users' own files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from m3e.catalogue.cards import TEXT_KINDS, DatasetCard
+from m3e.data.card_records import open_card, open_rows
+from m3e.data.pipeline import SetPlan
+from m3e.data.sources import open_source
+from m3e.data.staging import TEXT_KIND, staged_row, text_row
+from m3e.data.streams import Account, stream_tables
+from m3e.errors import DataError
+from m3e.files import hash_file, hash_settings
+
+_TEXT_COLUMNS = ("text", "content", "sentence", "title", "内容", "正文", "标题")
+
+
+def plan_of_card(
+    card: DatasetCard,
+    *,
+    raw: Path | None = None,
+    cache: Path | None = None,
+    weight: float = 1.0,
+    max_rows: int | None = None,
+) -> SetPlan:
+    """How a set of the catalogue goes through the pipeline.
+
+    Args:
+        raw: the folder to which the card's paths are relative.
+        cache: where files of the web are kept.
+        weight: see :class:`~m3e.data.pipeline.SetPlan`.
+        max_rows: see :class:`~m3e.data.pipeline.SetPlan`.
+    """
+    read = _card_texts if card.kind in TEXT_KINDS else _card_records
+    return SetPlan(
+        name=card.name,
+        read=partial(read, card, raw, cache),
+        inputs=[card.model_dump(mode="json"), _local_hashes(card, raw)],
+        facts=facts_of_card(card),
+        category=card.category,
+        symmetric=card.symmetric,
+        languages=card.languages,
+        quality=card.quality,
+        title_in_passage=card.title_in_passage,
+        weight=weight,
+        max_rows=max_rows,
+    )
+
+
+def facts_of_card(card: DatasetCard) -> dict[str, Any]:
+    """What a manifest says of a set: its terms, where it is from, its instructions."""
+    return {
+        "licence": card.licence.stated,
+        "commercial": card.commercial,
+        "commercial_reason": card.licence.reason,
+        "licence_source": card.licence.source,
+        "sources": [source.place if source.path is None else Path(source.place).name for source in card.sources],
+        "revision": next((source.revision for source in card.sources if source.revision), None),
+        "domain": card.domain,
+        "query_instruction": card.query_instruction,
+        "passage_instruction": card.passage_instruction,
+        "citation": card.citation,
+    }
+
+
+def plan_of_path(path: Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> SetPlan:
+    """How a user's file or folder goes through the pipeline; a file of single texts is taken too.
+
+    Args:
+        columns: record field to column, where the names are not known ones.
+        name: of the set; the file's name without its endings by default.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if not path.exists():
+        raise DataError(f"there is no file or folder {path}")
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return SetPlan(
+        name=name or path.resolve().name.split(".")[0] or "data",
+        read=partial(_file_records, path, dict(columns or {})),
+        inputs=[[[file.name, hash_file(file)] for file in files], dict(columns or {})],
+        facts={"licence": "not stated", "commercial": "unknown", "sources": [path.name]},
+    )
+
+
+def _card_records(
+    card: DatasetCard, raw: Path | None, cache: Path | None, account: Account
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for kind, record in open_card(card, raw=raw, cache=cache, account=account):
+        yield kind, staged_row(record)
+
+
+def _card_texts(
+    card: DatasetCard, raw: Path | None, cache: Path | None, account: Account
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for row in open_rows(card, raw=raw, cache=cache, account=account):
+        text = _text_of(row)
+        if text is None:
+            account.rows -= 1
+            account.dropped["not_text"] += 1
+        else:
+            yield TEXT_KIND, text_row(text)
+
+
+def _file_records(path: Path, columns: dict[str, str], account: Account) -> Iterator[tuple[str, dict[str, Any]]]:
+    source = open_source(path, path.name).train
+    account.note(*source.notes)
+    for load in source.tables:
+        table = load()
+        if not columns and _is_single_text(table.columns):
+            for row in table.rows:
+                text = _text_of(row)
+                if text is None:
+                    account.dropped["not_text"] += 1
+                else:
+                    account.rows += 1
+                    yield TEXT_KIND, text_row(text)
+        else:
+            for kind, record in stream_tables([lambda table=table: table], columns, account):  # type: ignore[misc]
+                yield kind, staged_row(record)
+
+
+def _is_single_text(columns: tuple[str, ...]) -> bool:
+    """Whether a file holds one text a row: of its columns one is named as a text, and none as a second."""
+    texts = [column for column in columns if column in _TEXT_COLUMNS]
+    others = {"label", "labels", "id", "_id", "标签", *texts}
+    return len(texts) == 1 and set(columns) <= others
+
+
+def _text_of(row: Mapping[str, Any]) -> str | None:
+    """The row's text: of the first column named as one, else of the first that holds one."""
+    named = [row[name] for name in _TEXT_COLUMNS if isinstance(row.get(name), str)]
+    found = named or [value for value in row.values() if isinstance(value, str)]
+    return found[0] if found and _is_writable(found[0]) else None
+
+
+def _is_writable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _local_hashes(card: DatasetCard, raw: Path | None) -> list[list[str]]:
+    """Names and hashes of the card's files that are on this machine; a revision or a URL identifies the others."""
+    hashes = []
+    for source in card.sources:
+        if source.path is None:
+            continue
+        path = Path(source.path) if Path(source.path).is_absolute() or raw is None else raw / source.path
+        if path.is_file():
+            hashes.append([path.name, hash_file(path)])
+        elif path.is_dir():
+            listing = [[str(file.relative_to(path)), file.stat().st_size] for file in sorted(path.rglob("*"))]
+            hashes.append([path.name, hash_settings(json.dumps(listing))])
+    return hashes
