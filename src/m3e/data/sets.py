@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,24 @@ def plan_of_path(path: Path, *, columns: Mapping[str, str] | None = None, name: 
         inputs=[[[file.name, hash_file(file)] for file in files], dict(columns or {})],
         facts={"licence": "not stated", "commercial": "unknown", "sources": [path.name]},
     )
+
+
+def plans_of_paths(paths: Sequence[Path], columns: Mapping[str, str] | None = None) -> list[SetPlan]:
+    """A plan for each file or folder, under different names.
+
+    Raises:
+        DataError: a file is not there.
+    """
+    plans: list[SetPlan] = []
+    for path in paths:
+        plan = plan_of_path(path, columns=columns)
+        taken = [other.name for other in plans]
+        number = 2
+        while plan.name in taken:
+            plan = replace(plan, name=f"{plan.name.rsplit('~', 1)[0]}~{number}")
+            number += 1
+        plans.append(plan)
+    return plans
 
 
 def _card_records(
