@@ -2,7 +2,7 @@ import codecs
 
 import pytest
 
-from m3e.data.encodings import decode, line_at
+from m3e.data.encodings import decode
 from m3e.errors import DataError
 
 CHINESE = "text,text_pos\r\n借书证怎么补办,带身份证到服务台\r\n閱覽室幾點關門,每晚九点\r\n𠮷野家在几楼,在三楼东侧\r\n"
@@ -105,5 +105,7 @@ def test_what_is_no_text_is_refused(data, words):
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_lines_are_counted_whatever_ends_them(end):
-    data = end.join([b"one", b"two", b"three"])
-    assert [line_at(data, data.index(word)) for word in (b"one", b"two", b"three")] == [1, 2, 3]
+    for bad in (b"\0", "坏".encode("gb18030")):
+        lines = ["一行".encode(), b"two", "三行".encode(), b"four " + bad, "五行".encode()]
+        with pytest.raises(DataError, match=r"i\.csv, line 4: "):
+            decode(end.join(lines), "i.csv")

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from m3e.data.file_state import FileState
 from m3e.data.labels import is_entailment_class
 from m3e.data.tables import Row, Table
 from m3e.errors import DataError, first_line
 
 _ROWS_AT_ONCE = 4096
+_BYTES_AT_ONCE = 8 << 20
+
+# Writers end a column's dictionary of values at about 1 MiB; a larger one holds some value that is large by itself.
+_USUAL_DICTIONARY = 2 << 20
+_INDEX_BYTES = 4  # an index into a dictionary takes no more, so pages of more hold values themselves
+_BUFFER = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -34,11 +42,13 @@ class _ArrowRows:
     def __iter__(self) -> Iterator[Row]:
         try:
             for batch in self.batches():
-                yield from map(self._named, batch.to_pylist())
+                names, columns = batch.schema.names, [column.to_pylist() for column in batch.columns]
+                for cells in zip(*columns, strict=True):
+                    yield self._with_class_names(dict(zip(names, cells, strict=True)))
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-            raise DataError(f"{self.name}: cannot be read: {_first_line(error)}") from error
+            raise DataError(f"{self.name}: cannot be read: {first_line(error)}") from error
 
-    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _with_class_names(self, row: dict[str, Any]) -> dict[str, Any]:
         for column, names in self.class_names.items():
             number = row[column]
             if isinstance(number, int) and 0 <= number < len(names):
@@ -49,20 +59,56 @@ class _ArrowRows:
 def read_parquet(path: Path, name: str) -> Table:
     """The table of a parquet file; string, large string, dictionary and list columns become Python values.
 
+    Only the file's footer is read here; the rows are read from the file each time anew, a few at once.
+
     Raises:
-        DataError: no parquet file, a damaged one, one without rows.
+        DataError: no parquet file, one without rows. A damaged page is met, and raises, when the rows are read.
     """
     try:
+        state = FileState.of(path, name)
         with pq.ParquetFile(path) as file:
-            content = file.read()
+            metadata, columns = file.metadata, tuple(file.schema_arrow.names)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{name} cannot be read as parquet: {_first_line(error)}") from error
-    if content.num_rows == 0:
+        raise DataError(f"{name} cannot be read as parquet: {first_line(error)}") from error
+    if metadata.num_rows == 0:
         raise DataError(f"{name} has no rows")
-    if len(set(content.column_names)) < len(content.column_names):
-        raise DataError(f"{name}: two columns have the same name ({', '.join(content.column_names)}); rename one")
-    rows = _ArrowRows(lambda: iter(content.to_batches(max_chunksize=_ROWS_AT_ONCE)), name, {})
-    return Table(name=name, columns=tuple(content.column_names), rows=rows, is_uniform=True)
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{name}: two columns have the same name ({', '.join(columns)}); rename one")
+    rows = _ArrowRows(partial(_parquet_batches, state, _rows_at_once(metadata)), name, {})
+    return Table(name=name, columns=columns, rows=rows, is_uniform=True)
+
+
+def _parquet_batches(state: FileState, rows_at_once: int) -> Iterator[Any]:
+    state.check()
+    # the buffer makes pages come one after the other, rather than a row group's whole column
+    with pq.ParquetFile(state.path, buffer_size=_BUFFER) as file:
+        try:
+            yield from file.iter_batches(rows_at_once)
+        except Exception:
+            state.check()  # a change explains whatever went wrong
+            raise
+    state.check()
+
+
+def _rows_at_once(metadata: Any) -> int:
+    """How many rows of a parquet file fit in a batch, by the size that the footer gives for them."""
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    sizes = [
+        sum(_bytes_of_cell(group.column(index), group.num_rows) for index in range(metadata.num_columns))
+        for group in groups
+        if group.num_rows
+    ]
+    return max(1, min(_ROWS_AT_ONCE, int(_BYTES_AT_ONCE / max(1.0, *sizes))))
+
+
+def _bytes_of_cell(column: Any, rows: int) -> float:
+    """The mean size of a column's cells; where a dictionary holds some large value, its size: any row may repeat it."""
+    size: int = column.total_uncompressed_size
+    if column.has_dictionary_page and size > _USUAL_DICTIONARY:
+        pages = column.total_compressed_size - (column.data_page_offset - column.dictionary_page_offset)
+        if pages <= _INDEX_BYTES * column.num_values:
+            return size
+    return size / rows
 
 
 def is_hf_dataset(value: Any) -> bool:
@@ -88,7 +134,3 @@ def table_of_hf_dataset(dataset: Any, name: str) -> Table:
     }
     rows = _ArrowRows(lambda: arrow.iter(batch_size=_ROWS_AT_ONCE), name, class_names)
     return Table(name=name, columns=tuple(dataset.column_names), rows=rows, is_uniform=True)
-
-
-def _first_line(error: Exception) -> str:
-    return first_line(error)
