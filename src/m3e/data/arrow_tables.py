@@ -16,7 +16,7 @@ from m3e.data.labels import is_entailment_class
 from m3e.data.tables import Row, Table
 from m3e.errors import DataError, first_line
 
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
 _BYTES_AT_ONCE = 8 << 20
 
 # Writers end a column's dictionary of values at about 1 MiB; a larger one holds some value that is large by itself.
@@ -43,8 +43,8 @@ class _ArrowRows:
         try:
             for batch in self.batches():
                 names, columns = batch.schema.names, [column.to_pylist() for column in batch.columns]
-                for cells in zip(*columns, strict=True):
-                    yield self._with_class_names(dict(zip(names, cells, strict=True)))
+                rows = (dict(zip(names, cells, strict=False)) for cells in zip(*columns, strict=True))
+                yield from map(self._with_class_names, rows) if self.class_names else rows
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             raise DataError(f"{self.name}: cannot be read: {first_line(error)}") from error
 
@@ -80,10 +80,10 @@ def read_parquet(path: Path, name: str) -> Table:
 
 def _parquet_batches(state: FileState, rows_at_once: int) -> Iterator[Any]:
     state.check()
-    # the buffer makes pages come one after the other, rather than a row group's whole column
-    with pq.ParquetFile(state.path, buffer_size=_BUFFER) as file:
+    # with a small buffer pages come one after the other, rather than a row group's whole column
+    with pq.ParquetFile(state.path, buffer_size=_BUFFER, pre_buffer=False) as file:
         try:
-            yield from file.iter_batches(rows_at_once)
+            yield from file.iter_batches(rows_at_once, use_threads=False)
         except Exception:
             state.check()  # a change explains whatever went wrong
             raise

@@ -13,7 +13,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import islice
 
 from m3e.data.encodings import OpenText
 from m3e.data.tables import LineNumbers, Row, Table
@@ -24,12 +24,8 @@ _DELIMITER_NAMES = {",": "comma", "\t": "tab", ";": "semicolon"}
 _LITERAL_NOTE = "{}: quotation marks are kept as typed"
 
 
-class _Record(NamedTuple):
-    """One row's cells and the lines that they came from, first and last."""
-
-    first_line: int
-    last_line: int
-    cells: list[str]
+_Record = tuple[int, int, list[str]]
+"""The lines that a row came from, first and last, and its cells."""
 
 
 class _QuoteError(Exception):
@@ -104,11 +100,11 @@ class _NamedRows:
     columns: list[str]
 
     def __iter__(self) -> Iterator[Row]:
-        records = self.rows.records()
-        next(records)
-        for record in records:
-            row = dict(zip(self.columns, record.cells, strict=True))
-            row.pop("", None)
+        is_complete = all(self.columns)
+        for _, _, cells in islice(self.rows.records(), 1, None):
+            row = dict(zip(self.columns, cells, strict=True))
+            if not is_complete:
+                del row[""]
             yield row
 
 
@@ -186,7 +182,7 @@ def _literal_records(lines: Iterable[str], delimiter: str) -> Iterator[_Record]:
     for number, line in enumerate(lines, start=1):
         content = line.rstrip("\r\n")
         if content.strip(" "):
-            yield _Record(number, number, content.split(delimiter))
+            yield number, number, content.split(delimiter)
 
 
 class _QuotedLines:
@@ -216,7 +212,7 @@ class _QuotedLines:
             if '"' not in line:
                 content = line.rstrip("\r\n")
                 if content.strip(" "):
-                    yield _Record(number, number, content.split(self._delimiter))
+                    yield number, number, content.split(self._delimiter)
                 continue
             try:
                 cells = next(csv.reader((line,), delimiter=self._delimiter, strict=True))
@@ -224,9 +220,9 @@ class _QuotedLines:
                 # what goes over several lines, or has quotes that csv would drop, and errors
                 self._number, self._line = number, line
                 cells = self._cells()
-                yield _Record(number, self._number, cells)
+                yield number, self._number, cells
             else:
-                yield _Record(number, number, cells)
+                yield number, number, cells
 
     def _cells(self) -> list[str]:
         """The cells of the row that starts on the current line; its last line is then the current one."""
@@ -283,10 +279,11 @@ class _QuotedLines:
 
 
 def _column_names(header: _Record, name: str) -> list[str]:
-    names = [cell.strip() for cell in header.cells]
+    line, _, cells = header
+    names = [cell.strip() for cell in cells]
     twice = [column for column, count in Counter(names).items() if count > 1 and column]
     if twice:
-        raise DataError(f"{name}, line {header.first_line}: the column {twice[0]!r} is there twice; rename one")
+        raise DataError(f"{name}, line {line}: the column {twice[0]!r} is there twice; rename one")
     return names
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from m3e.data.encodings import OpenText
@@ -108,8 +109,7 @@ class _JsonLines:
     name: str
 
     def __iter__(self) -> Iterator[Row]:
-        for _, row in self.numbered():
-            yield row
+        return map(itemgetter(1), self.numbered())
 
     def numbered(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Each object, and before it its line's number."""
