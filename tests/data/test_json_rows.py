@@ -4,6 +4,8 @@ import math
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from m3e.data.json_rows import read_json, table_of_value
 from m3e.errors import DataError
@@ -109,3 +111,38 @@ def test_broken_json_is_named_with_its_line(text, words):
 def test_a_value_that_holds_no_rows_is_refused():
     with pytest.raises(DataError, match="data holds bytes, not rows"):
         table_of_value(b"abc", "data")
+
+
+CELLS = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.text(st.sampled_from('甲𠮷a"\\,\n\r\u2028\x85\ufeff\x1c'), max_size=6),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from("ab"), inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+@given(
+    rows=st.lists(st.dictionaries(st.sampled_from(["a", "b", "\u2028"]), CELLS, max_size=3), min_size=2, max_size=8),
+    blanks=st.lists(st.integers(0, 2), min_size=8, max_size=8),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    margin=st.sampled_from(["", " ", "\t"]),
+)
+def test_lines_are_read_each_time_as_json_reads_each(rows, blanks, end, margin):
+    texts = [margin + dumps(row) + margin for row in rows]
+    text = "".join(end * blank + line + end for line, blank in zip(texts, blanks, strict=False))
+    table = read_text(text, "a.jsonl")
+    first, second = list(table.rows), list(table.rows)
+    assert first == second == [json.loads(line) for line in texts]
+    assert list(table.lines) == [1 + index + sum(blanks[: index + 1]) for index in range(len(rows))]
+    assert table.shapes == {shape: [*map(tuple, rows)].index(shape) for shape in map(tuple, rows)}
+
+
+@pytest.mark.parametrize("bad", ["\u2028", "\x85", "\u3000"])
+def test_unicode_spaces_around_an_object_are_no_json(bad):
+    with pytest.raises(DataError, match=r"a\.jsonl, line 2: the JSON is broken at column 1"):
+        read_text(f'{{"a": 1}}\n{bad}{{"a": 2}}\n{{"a": 3}}', "a.jsonl")
+    assert len(list(read_text(f'{{"a": 1}}\n{bad}\n{{"a": 2}}', "a.jsonl").rows)) == 2

@@ -16,13 +16,12 @@ from m3e.data.labels import is_entailment_class
 from m3e.data.tables import Row, Table
 from m3e.errors import DataError, first_line
 
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE = 256
 _BYTES_AT_ONCE = 8 << 20
-
-# Writers end a column's dictionary of values at about 1 MiB; a larger one holds some value that is large by itself.
-_USUAL_DICTIONARY = 2 << 20
-_INDEX_BYTES = 4  # an index into a dictionary takes no more, so pages of more hold values themselves
 _BUFFER = 1 << 18
+
+# An index into a dictionary takes no more bytes in a page; pages of more hold values themselves.
+_INDEX_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ class _ArrowRows:
 def read_parquet(path: Path, name: str) -> Table:
     """The table of a parquet file; string, large string, dictionary and list columns become Python values.
 
-    Only the file's footer is read here; the rows are read from the file each time anew, a few at once.
+    Only the file's footer is read here; the rows are read from the file each time anew, a few at once:
+    in memory are these and a page of each column, of whatever size the file's writer made it.
 
     Raises:
         DataError: no parquet file, one without rows. A damaged page is met, and raises, when the rows are read.
@@ -102,13 +102,12 @@ def _rows_at_once(metadata: Any) -> int:
 
 
 def _bytes_of_cell(column: Any, rows: int) -> float:
-    """The mean size of a column's cells; where a dictionary holds some large value, its size: any row may repeat it."""
+    """How large the cells of a column may be, in the mean; any row may repeat the largest value of a dictionary."""
     size: int = column.total_uncompressed_size
-    if column.has_dictionary_page and size > _USUAL_DICTIONARY:
-        pages = column.total_compressed_size - (column.data_page_offset - column.dictionary_page_offset)
-        if pages <= _INDEX_BYTES * column.num_values:
-            return size
-    return size / rows
+    if not column.has_dictionary_page:
+        return size / rows
+    pages = column.total_compressed_size - (column.data_page_offset - column.dictionary_page_offset)
+    return size if pages <= _INDEX_BYTES * column.num_values else size / rows
 
 
 def is_hf_dataset(value: Any) -> bool:
