@@ -1,6 +1,7 @@
 import gzip
 import os
 import threading
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -229,6 +230,23 @@ def test_a_damaged_page_of_parquet_is_named_when_it_is_met(tmp_path):
     assert [next(rows)["text"] for _ in range(9000)] == texts[:9000]
     with pytest.raises(DataError, match=r"^a\.parquet: cannot be read: "):
         list(rows)
+
+
+def test_parquet_of_several_row_groups_and_types_is_read_whole(tmp_path):
+    count = 5000
+    texts = [None if index % 7 == 0 else f"甲{index % 90}" + "长" * 2000 for index in range(count)]
+    columns = {
+        "text": texts,
+        "a.b": texts,
+        "category": pa.array(texts).dictionary_encode(),
+        "bytes": [None if text is None else text.encode() for text in texts],
+        "number": [Decimal(index) for index in range(count)],
+        "list": [[text] for text in texts],
+        "struct": [{"text": text} for text in texts],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=1999, store_decimal_as_integer=False)
+    rows = list(read_table(tmp_path / "a.parquet").rows)
+    assert rows == pa.table(columns).to_pylist()
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])

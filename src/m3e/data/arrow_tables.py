@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from m3e.data.file_state import FileState
@@ -16,12 +17,9 @@ from m3e.data.labels import is_entailment_class
 from m3e.data.tables import Row, Table
 from m3e.errors import DataError, first_line
 
-_ROWS_AT_ONCE = 256
+_ROWS_AT_ONCE = 1024
 _BYTES_AT_ONCE = 8 << 20
-_BUFFER = 1 << 18
-
-# An index into a dictionary takes no more bytes in a page; pages of more hold values themselves.
-_INDEX_BYTES = 4
+_FEW_ROWS = 8  # so few need no second look, for which a dictionary of large values is read twice
 
 
 @dataclass(frozen=True)
@@ -67,47 +65,61 @@ def read_parquet(path: Path, name: str) -> Table:
     try:
         state = FileState.of(path, name)
         with pq.ParquetFile(path) as file:
-            metadata, columns = file.metadata, tuple(file.schema_arrow.names)
+            num_rows, columns = file.metadata.num_rows, tuple(file.schema_arrow.names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{name} cannot be read as parquet: {first_line(error)}") from error
-    if metadata.num_rows == 0:
+    if num_rows == 0:
         raise DataError(f"{name} has no rows")
     if len(set(columns)) < len(columns):
         raise DataError(f"{name}: two columns have the same name ({', '.join(columns)}); rename one")
-    rows = _ArrowRows(partial(_parquet_batches, state, _rows_at_once(metadata)), name, {})
+    rows = _ArrowRows(partial(_parquet_batches, state), name, {})
     return Table(name=name, columns=columns, rows=rows, is_uniform=True)
 
 
-def _parquet_batches(state: FileState, rows_at_once: int) -> Iterator[Any]:
+def _parquet_batches(state: FileState) -> Iterator[Any]:
     state.check()
-    # with a small buffer pages come one after the other, rather than a row group's whole column
-    with pq.ParquetFile(state.path, buffer_size=_BUFFER, pre_buffer=False) as file:
+    with _open_parquet(state) as file:
         try:
-            yield from file.iter_batches(rows_at_once, use_threads=False)
+            for index in range(file.num_row_groups):
+                yield from file.iter_batches(_rows_at_once(state, file, index), row_groups=[index], use_threads=False)
         except Exception:
             state.check()  # a change explains whatever went wrong
             raise
     state.check()
 
 
-def _rows_at_once(metadata: Any) -> int:
-    """How many rows of a parquet file fit in a batch, by the size that the footer gives for them."""
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    sizes = [
-        sum(_bytes_of_cell(group.column(index), group.num_rows) for index in range(metadata.num_columns))
-        for group in groups
-        if group.num_rows
-    ]
-    return max(1, min(_ROWS_AT_ONCE, int(_BYTES_AT_ONCE / max(1.0, *sizes))))
+def _open_parquet(state: FileState, **options: Any) -> Any:
+    """A file whose pages are read one after the other, rather than a row group's whole column."""
+    return pq.ParquetFile(state.path, buffer_size=1 << 18, pre_buffer=False, **options)
 
 
-def _bytes_of_cell(column: Any, rows: int) -> float:
-    """How large the cells of a column may be, in the mean; any row may repeat the largest value of a dictionary."""
-    size: int = column.total_uncompressed_size
-    if not column.has_dictionary_page:
-        return size / rows
-    pages = column.total_compressed_size - (column.data_page_offset - column.dictionary_page_offset)
-    return size if pages <= _INDEX_BYTES * column.num_values else size / rows
+def _rows_at_once(state: FileState, file: Any, index: int) -> int:
+    """How many rows of a row group fit in a batch: by the mean size of a row, and by values that rows may share."""
+    group = file.metadata.row_group(index)
+    by_mean = _fitting(group.total_byte_size // max(1, group.num_rows))
+    if by_mean <= _FEW_ROWS:
+        return by_mean
+    names = set(file.schema_arrow.names)
+    shared = 0
+    for column in map(group.column, range(group.num_columns)):
+        is_text = column.physical_type == "BYTE_ARRAY" and column.path_in_schema in names
+        if is_text and column.has_dictionary_page and column.total_uncompressed_size * by_mean > _BYTES_AT_ONCE:
+            shared += _largest_shared(state, file.metadata, index, column.path_in_schema)
+    return min(by_mean, _fitting(shared))
+
+
+def _fitting(bytes_of_row: int) -> int:
+    return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(1, bytes_of_row)))
+
+
+def _largest_shared(state: FileState, metadata: Any, index: int, column: str) -> int:
+    """The size of the largest value in a column's dictionary, which comes with its first row."""
+    with _open_parquet(state, metadata=metadata, read_dictionary=[column]) as file:
+        first = next(file.iter_batches(1, row_groups=[index], columns=[column], use_threads=False)).column(0)
+    if not pa.types.is_dictionary(first.type):  # numbers that are kept as bytes
+        return 0
+    largest: int | None = pc.max(pc.binary_length(first.dictionary)).as_py()
+    return largest or 0
 
 
 def is_hf_dataset(value: Any) -> bool:
