@@ -65,7 +65,8 @@ def read_parquet(path: Path, name: str) -> Table:
     try:
         state = FileState.of(path, name)
         with pq.ParquetFile(path) as file:
-            num_rows, columns = file.metadata.num_rows, tuple(file.schema_arrow.names)
+            num_rows, schema = file.metadata.num_rows, file.schema_arrow
+            columns = tuple(schema.names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{name} cannot be read as parquet: {first_line(error)}") from error
     if num_rows == 0:
@@ -73,7 +74,8 @@ def read_parquet(path: Path, name: str) -> Table:
     if len(set(columns)) < len(columns):
         raise DataError(f"{name}: two columns have the same name ({', '.join(columns)}); rename one")
     rows = _ArrowRows(partial(_parquet_batches, state), name, {})
-    return Table(name=name, columns=columns, rows=rows, is_uniform=True)
+    nested = any(pa.types.is_nested(column.type) for column in schema)
+    return Table(name=name, columns=columns, rows=rows, is_uniform=True, may_hold_lists=nested)
 
 
 def _parquet_batches(state: FileState) -> Iterator[Any]:

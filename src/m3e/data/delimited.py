@@ -66,6 +66,7 @@ def read_delimited(open_text: OpenText, name: str, delimiter: str) -> Table:
         lines=outline.lines,
         notes=(*notes, *quote_notes),
         is_uniform=True,
+        may_hold_lists=False,
     )
 
 

@@ -26,6 +26,7 @@ class Table:
         notes: what was decided while reading, one printable line each.
         is_uniform: whether every row has every column.
         known_shapes: the shapes, where reading has already met them.
+        may_hold_lists: whether a cell can be a list; where the format has none, no pass has to look.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Table:
     notes: tuple[str, ...] = field(default=())
     is_uniform: bool = False
     known_shapes: Shapes | None = None
+    may_hold_lists: bool = True
 
     @cached_property
     def shapes(self) -> Shapes:
