@@ -12,9 +12,7 @@ FEW_LETTERS = st.lists(st.text("ab中👨\ud83d", max_size=12), max_size=8)
 
 def slices(texts: list[str], size: int) -> list[tuple[str, int]]:
     return [
-        (text[start : start + size], owner)
-        for owner, text in enumerate(texts)
-        for start in range(len(text) - size + 1)
+        (text[start : start + size], owner) for owner, text in enumerate(texts) for start in range(len(text) - size + 1)
     ]
 
 
