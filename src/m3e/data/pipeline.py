@@ -261,7 +261,7 @@ def _write_columns(
             columns["near"][rows] = batch["near"].to_numpy(zero_copy_only=False)
             _match_exactly(batch, rows, kind, rows_seen, texts_seen, columns, shared)
             if signatures is not None:
-                _put_signatures(signatures, batch, rows)
+                _put_signatures(signatures, batch, rows, salt)
             writer.write_table(pa.table({name: batch[name] for name in STAGED.names}).cast(STAGED))
     for name, values in columns.items():
         np.save(folder / f"{name}.npy", values)
@@ -298,10 +298,11 @@ def _match_exactly(
     shared["passages"].update(hashes[text_hit & ~is_query].tolist())
 
 
-def _put_signatures(signatures: Signatures, batch: pa.RecordBatch, rows: NDArray[np.int64]) -> None:
+def _put_signatures(signatures: Signatures, batch: pa.RecordBatch, rows: NDArray[np.int64], salt: np.uint64) -> None:
     left, right = (batch[side].flatten().to_numpy().reshape(-1, HASHES) for side in ("left", "right"))
     labels = pc.fill_null(batch["label"], 0.0).to_numpy(zero_copy_only=False).astype(np.float64)
-    signatures.put(rows, left, right, labels.view(np.uint64))
+    # rows of another kind, or with another label, are never duplicates
+    signatures.put(rows, left, right, labels.view(np.uint64) ^ salt)
 
 
 def decide(
