@@ -42,6 +42,7 @@ from m3e.files import (
 
 STEP = "data"
 _WORK = ".work"
+_INDEX = ".evaluation"  # no set's folder has such a name
 
 Say = Callable[[str], None]
 OnSet = Callable[[int, int, str], None]
@@ -152,10 +153,10 @@ def _evaluation_texts(
         keys.update(found)
     if not near:
         return EvaluationTexts(files)
-    folder = work / "evaluation"
     inputs = hash_settings([[[path.name, hash_file(path)] for path in paths], options.normalise, options.simplified])
-    marker = read_marker(folder)
-    if marker is None or marker.get("inputs") != inputs:
+    # workers keep an index by its folder's name, so another index must have another
+    folder = work / f"{_INDEX}-{inputs[:12]}"
+    if read_marker(folder) is None:
         say(f"indexing {len(keys)} evaluation texts")
         with atomic_folder(folder) as temporary:
             NearIndex(sorted(keys)).save(temporary)
