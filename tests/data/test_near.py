@@ -1,5 +1,6 @@
 """Near-duplicates, against Jaccard similarities counted one by one."""
 
+import itertools
 import random
 from collections.abc import Sequence
 from functools import cache
@@ -163,7 +164,7 @@ def test_only_a_row_that_stays_drops_others(tmp_path: Path) -> None:
     assert 2 < len(kept) < 12
     for number in gone:
         assert max(likeness(chain[number], chain[before]) for before in kept if before < number) > 0.7
-    for one, other in zip(kept, kept[1:], strict=False):
+    for one, other in itertools.pairwise(kept):
         assert likeness(chain[one], chain[other]) < 0.92
     assert dropped(tmp_path, staged_rows(tmp_path, [chain[number] for number in kept], "again")) == [[]]
 
