@@ -348,19 +348,21 @@ def overlaps(sets: Sequence[Staged], files: Sequence[EvaluationFile]) -> list[di
     """For each training set and evaluation file that share anything, how much.
 
     ``rows`` and ``texts`` count what is different among the evaluation file's whole rows and its texts (texts,
-    queries and either sentence; of at least 6 key characters), ``passages`` its positives and negatives.
+    queries and either sentence; of at least 6 key characters) that stand on the same side of the training set,
+    ``passages`` all other texts that both have: positives and negatives, and what stands on the other side.
     """
     found = []
     for staged in sets:
         shared = staged.shared()
         texts = np.union1d(shared["queries"], shared["passages"])
         for file in files:
+            same_side = _common(file.queries, shared["queries"])
             pair = {
                 "train": staged.plan.name,
                 "eval": file.name,
                 "rows": _common(file.rows, shared["rows"]),
-                "texts": _common(file.queries, shared["queries"]),
-                "passages": _common(file.passages, texts),
+                "texts": same_side,
+                "passages": _common(np.union1d(file.queries, file.passages), texts) - same_side,
             }
             if pair["rows"] or pair["texts"] or pair["passages"]:
                 found.append(pair)
