@@ -97,8 +97,8 @@ def run_pipeline(
     settings = _settings(plans, options, evaluation, near_evaluation, policy)
     inputs = hash_settings(settings)
     marker = read_marker(out)
-    if marker is not None and marker.get("inputs") == inputs and (out / MANIFEST).is_file():
-        return Prepared(out, read_json(out / MANIFEST), {}, [], reused=True)
+    if marker is not None and marker.get("inputs") == inputs and (manifest := _whole(out)) is not None:
+        return Prepared(out, manifest, {}, [], reused=True)
     # beside the output, not in it: an output folder is complete or not there at all
     work = out.resolve().with_name(f".{out.resolve().name}{_WORK}")
     work.mkdir(parents=True, exist_ok=True)
@@ -117,6 +117,15 @@ def run_pipeline(
         shutil.rmtree(work)
     notes = [note for item in staged for note in item.notes]
     return Prepared(out, manifest, failed, notes)
+
+
+def _whole(out: Path) -> dict[str, Any] | None:
+    """The manifest of a folder that still has all that it names."""
+    if not (out / MANIFEST).is_file() or not (out / FILE_NAME).is_file():
+        return None
+    manifest: dict[str, Any] = read_json(out / MANIFEST)
+    shards = [shard["file"] for entry in manifest["datasets"] for shard in entry["shards"]]
+    return manifest if all((out / shard).is_file() for shard in shards) else None
 
 
 def _settings(
