@@ -68,12 +68,16 @@ class TextFilter:
         if not content.startswith(_MAGIC):
             raise DataError(f"{path} is no filter of texts; expected a {FILE_NAME} that m3e data prepare wrote")
         head, _, bits = content[len(_MAGIC) :].partition(b"\n")
-        header = json.loads(head)
-        if len(bits) != header["bytes"] or header["probes"] != _PROBES:
-            raise DataError(f"{path} is damaged: {len(bits)} bytes where {header['bytes']} should be")
+        try:
+            header = json.loads(head)
+            texts, size, probes = (int(header[name]) for name in ("texts", "bytes", "probes"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is damaged: its header cannot be read") from error
+        if not bits or len(bits) != size or probes != _PROBES:
+            raise DataError(f"{path} is damaged: {len(bits)} bytes and {probes} probes, not {size} and {_PROBES}")
         loaded = cls(0)
         loaded.bits = np.frombuffer(bits, np.uint8).copy()
-        loaded.texts = header["texts"]
+        loaded.texts = texts
         return loaded
 
     def _places(self, hashes: NDArray[np.uint64]) -> list[NDArray[np.int64]]:

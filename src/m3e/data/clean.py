@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,7 +82,7 @@ def clean(path: Path, options: CleanOptions) -> Iterator[pa.RecordBatch]:
 
     judge = daft.func.batch(return_dtype=daft.DataType.from_arrow_type(_CLEANED), unnest=True)(cleaned)
     col = daft.col
-    frame = daft.read_parquet(str(path)).select(
+    frame = daft.read_parquet(_without_wildcards(path)).select(
         *(col(name) for name in ("row", "label", "positive_scores", "negative_scores")),
         judge(col("query"), col("positives"), col("negatives")),
     )
@@ -90,6 +91,11 @@ def clean(path: Path, options: CleanOptions) -> Iterator[pa.RecordBatch]:
             signature = minhash(col(side), num_hashes=HASHES, ngram_size=GRAM, seed=1, hash_function="xxhash3_64")
             frame = frame.with_column(side, signature)
     return stream(frame)
+
+
+def _without_wildcards(path: Path) -> str:
+    """The path as Daft takes it, which would look for other files where a folder's name has brackets."""
+    return re.sub(r"([\\\[\]{}*?])", r"\\\1", str(path))
 
 
 def clean_batch(query: pa.Array, positives: pa.Array, negatives: pa.Array, options: CleanOptions) -> pa.StructArray:

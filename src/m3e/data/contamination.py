@@ -163,6 +163,9 @@ class NearIndex:
     def __init__(self, keys: Sequence[str], postings: Mapping[int, Postings] | None = None) -> None:
         self.keys = [key for key in keys if len(key) >= NEAR_CHARACTERS]
         self._postings = postings or _file_all(self.keys)
+        self._filed_under = {
+            size: np.bincount(filed.texts, minlength=len(self.keys)) for size, filed in self._postings.items()
+        }
 
     def near(self, keys: Sequence[str]) -> NDArray[np.bool_]:
         """Whether each training key nearly is, or contains, an evaluation text."""
@@ -207,8 +210,7 @@ class NearIndex:
         once = np.unique(np.stack((pairs, filed[positions].view(np.int64))), axis=1)[0] if len(pairs) else pairs
         found, shared = np.unique(once, return_counts=True)
         evaluation = found & 0xFFFFFFFF
-        totals = np.array([len(self.keys[index]) - size + 1 for index in evaluation.tolist()], np.int64)
-        enough = shared >= np.minimum(_SHARED, totals)
+        enough = shared >= np.minimum(_SHARED, self._filed_under[size][evaluation])
         return list(zip((found >> 32)[enough].tolist(), evaluation[enough].tolist(), strict=True))
 
 

@@ -50,6 +50,7 @@ _RANGES = {
 }
 _LATIN_LETTERS = 5
 _JUDGED_FROM = 10
+_SHARE_FROM = 20
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Filters:
         min_passage: characters that each positive must have.
         max_passage: characters that a positive or negative may have.
         language_share: the share of a text that must be in the scripts of the set's languages, 0..1.
-        max_run: times that one character may follow itself.
+        max_run: times that one character may stand in a row.
         top_character_share: of a text of 20 characters or more, the share that one character may make up, 0..1.
         equals_positive: drop rows whose text is its own positive, by key; symmetric scored pairs are spared.
         template_answers: drop rows whose positive begins like :data:`TEMPLATE_ANSWERS`.
@@ -86,6 +87,10 @@ class Filters:
         Raises:
             SettingsError: names the rule.
         """
+        for rule in fields(self):
+            value = getattr(self, rule.name)
+            if not _is_of(rule.name, value):
+                raise SettingsError(f"filters: {rule.name} cannot be {value!r}")
         for side in ("query", "passage"):
             low, high = getattr(self, f"min_{side}"), getattr(self, f"max_{side}")
             if low < 0 or (high is not None and high < low):
@@ -107,6 +112,17 @@ class Filters:
             if name not in known:
                 raise SettingsError(f"filters: there is no rule {name!r}; rules: {', '.join(known)}")
         return cls(**values)
+
+
+def _is_of(name: str, value: object) -> bool:
+    """Whether a rule's value is of the right type, and no count that leaves nothing."""
+    if name in ("equals_positive", "template_answers"):
+        return isinstance(value, bool)
+    if name in ("min_query", "min_passage"):
+        return isinstance(value, int) and not isinstance(value, bool)
+    if name in ("language_share", "top_character_share"):
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
 
 
 @dataclass(frozen=True)
@@ -213,10 +229,8 @@ def _in_other_scripts(keys: Sequence[str], languages: Sequence[str], share: floa
 
 def _is_repetitive(text: str, max_run: int | None, top_share: float | None) -> bool:
     """Whether one character follows itself too often, or makes up too much of a text; rules and spaces are spared."""
-    if len(text) < 20:
-        return False
     head = text[:4096]
-    if top_share is not None and len(set(head)) < len(head) * (1 - top_share) + 2:
+    if top_share is not None and len(text) >= _SHARE_FROM and len(set(head)) < len(head) * (1 - top_share) + 2:
         letters = [char for char in head if char not in _RUN_EXEMPT]
         top = max(map(letters.count, set(letters)), default=0)
         if top > top_share * len(head):

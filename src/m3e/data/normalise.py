@@ -34,21 +34,27 @@ _TAG_NAMES = (
     "head|header|hr|html|i|iframe|img|ins|kbd|label|li|link|main|mark|meta|nav|ol|p|pre|q|s|section|small|span|strike|"
     "strong|sub|sup|table|tbody|td|tfoot|th|thead|tr|tt|u|ul|video|wbr"
 )
-_TAG = re.compile(rf"</?(?:{_TAG_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+# attributes as HTML has them, so that "0<a 且 b>1" is none
+_ATTRIBUTE = r"""[a-z_:@][a-z0-9_:.\-]+(?:\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+))?"""
+_ATTRIBUTES = rf"""(?:(?:\s+|(?<=["'])){_ATTRIBUTE})*\s*/?\s*>"""
+_TAG = re.compile(rf"</?(?:{_TAG_NAMES}){_ATTRIBUTES}", re.IGNORECASE)
 _BREAKING_TAG = re.compile(
-    r"</?(?:br|p|div|li|tr|h[1-6]|ul|ol|table|blockquote|section|article|hr|dd|dt|pre)\b[^<>]*>", re.IGNORECASE
+    rf"</?(?:br|p|div|li|tr|h[1-6]|ul|ol|table|blockquote|section|article|hr|dd|dt|pre){_ATTRIBUTES}", re.IGNORECASE
 )
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _SCRIPT = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 # a tag that a person writes about stands alone; one that an extraction left has its partner, or is a line break
-_REMNANT = re.compile(rf"</(?:{_TAG_NAMES})\s*>|<br\s*/?>|<(?:img|a|font|span|p|div)\s[^<>]*=", re.IGNORECASE)
+_REMNANT = re.compile(
+    rf"</(?:{_TAG_NAMES})\s*>|<br\s*/?>|<(?:img|a|font|span|p|div)\s+[a-z][a-z0-9_:.\-]+\s*=", re.IGNORECASE
+)
 _ENTITY = re.compile(
     r"&(?:nbsp|amp|lt|gt|quot|apos|ldquo|rdquo|lsquo|rsquo|mdash|ndash|hellip|middot|bull|times|ensp|emsp|copy|reg|"
     r"#\d{1,7}|#x[0-9a-f]{1,6});",
     re.IGNORECASE,
 )
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
-_MAX_ROUNDS = 8
+_AMPERSANDS = re.compile(r"&(?:(?:amp|#0*38|#x0*26);)+", re.IGNORECASE)
+_MAX_ROUNDS = 64
 
 
 def normalise(text: str, *, simplified: bool = False) -> str:
@@ -83,11 +89,13 @@ def to_simplified(text: str) -> str:
 
 
 def _tidy(text: str) -> str:
+    """``text`` tidied until nothing changes; what never comes to rest (tags nested beyond reason) stays as typed."""
+    before = text
     for _ in range(_MAX_ROUNDS):
-        tidied = _tidy_once(text)
-        if tidied == text:
+        tidied = _tidy_once(before)
+        if tidied == before:
             return tidied
-        text = tidied
+        before = tidied
     return text
 
 
@@ -120,7 +128,7 @@ def _without_html(text: str) -> str:
         text = _SCRIPT.sub(" ", _COMMENT.sub(" ", text))
         text = _TAG.sub("", _BREAKING_TAG.sub("\n", text))
     if "&" in text:
-        text = _ENTITY.sub(_character, text)
+        text = _ENTITY.sub(_character, _AMPERSANDS.sub("&amp;", text))
     return text
 
 
@@ -172,4 +180,14 @@ def _simplifier() -> Callable[[str], str]:
     except ImportError as error:
         raise MissingExtraError("opencc", "data") from error
     convert: Callable[[str], str] = OpenCC("t2s").convert
-    return convert
+
+    def until_settled(text: str) -> str:
+        # 薴 becomes 苧, which is itself the traditional form of 苎
+        for _ in range(3):
+            converted = convert(text)
+            if converted == text:
+                break
+            text = converted
+        return text
+
+    return until_settled

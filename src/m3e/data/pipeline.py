@@ -261,7 +261,7 @@ def _write_columns(
             columns["near"][rows] = batch["near"].to_numpy(zero_copy_only=False)
             _match_exactly(batch, rows, kind, rows_seen, texts_seen, columns, shared)
             if signatures is not None:
-                _put_signatures(signatures, batch, rows)
+                _put_signatures(signatures, batch, rows, salt)
             writer.write_table(pa.table({name: batch[name] for name in STAGED.names}).cast(STAGED))
     for name, values in columns.items():
         np.save(folder / f"{name}.npy", values)
@@ -298,10 +298,11 @@ def _match_exactly(
     shared["passages"].update(hashes[text_hit & ~is_query].tolist())
 
 
-def _put_signatures(signatures: Signatures, batch: pa.RecordBatch, rows: NDArray[np.int64]) -> None:
+def _put_signatures(signatures: Signatures, batch: pa.RecordBatch, rows: NDArray[np.int64], salt: np.uint64) -> None:
     left, right = (batch[side].flatten().to_numpy().reshape(-1, HASHES) for side in ("left", "right"))
     labels = pc.fill_null(batch["label"], 0.0).to_numpy(zero_copy_only=False).astype(np.float64)
-    signatures.put(rows, left, right, labels.view(np.uint64))
+    # rows of another kind, or with another label, are never duplicates
+    signatures.put(rows, left, right, labels.view(np.uint64) ^ salt)
 
 
 def decide(
@@ -347,19 +348,21 @@ def overlaps(sets: Sequence[Staged], files: Sequence[EvaluationFile]) -> list[di
     """For each training set and evaluation file that share anything, how much.
 
     ``rows`` and ``texts`` count what is different among the evaluation file's whole rows and its texts (texts,
-    queries and either sentence; of at least 6 key characters), ``passages`` its positives and negatives.
+    queries and either sentence; of at least 6 key characters) that stand on the same side of the training set,
+    ``passages`` all other texts that both have: positives and negatives, and what stands on the other side.
     """
     found = []
     for staged in sets:
         shared = staged.shared()
         texts = np.union1d(shared["queries"], shared["passages"])
         for file in files:
+            same_side = _common(file.queries, shared["queries"])
             pair = {
                 "train": staged.plan.name,
                 "eval": file.name,
                 "rows": _common(file.rows, shared["rows"]),
-                "texts": _common(file.queries, shared["queries"]),
-                "passages": _common(file.passages, texts),
+                "texts": same_side,
+                "passages": _common(np.union1d(file.queries, file.passages), texts) - same_side,
             }
             if pair["rows"] or pair["texts"] or pair["passages"]:
                 found.append(pair)

@@ -42,6 +42,7 @@ from m3e.files import (
 
 STEP = "data"
 _WORK = ".work"
+_INDEX = ".evaluation"  # no set's folder has such a name
 
 Say = Callable[[str], None]
 OnSet = Callable[[int, int, str], None]
@@ -96,8 +97,8 @@ def run_pipeline(
     settings = _settings(plans, options, evaluation, near_evaluation, policy)
     inputs = hash_settings(settings)
     marker = read_marker(out)
-    if marker is not None and marker.get("inputs") == inputs and (out / MANIFEST).is_file():
-        return Prepared(out, read_json(out / MANIFEST), {}, [], reused=True)
+    if marker is not None and marker.get("inputs") == inputs and (manifest := _whole(out)) is not None:
+        return Prepared(out, manifest, {}, [], reused=True)
     # beside the output, not in it: an output folder is complete or not there at all
     work = out.resolve().with_name(f".{out.resolve().name}{_WORK}")
     work.mkdir(parents=True, exist_ok=True)
@@ -116,6 +117,15 @@ def run_pipeline(
         shutil.rmtree(work)
     notes = [note for item in staged for note in item.notes]
     return Prepared(out, manifest, failed, notes)
+
+
+def _whole(out: Path) -> dict[str, Any] | None:
+    """The manifest of a folder that still has all that it names."""
+    if not (out / MANIFEST).is_file() or not (out / FILE_NAME).is_file():
+        return None
+    manifest: dict[str, Any] = read_json(out / MANIFEST)
+    shards = [shard["file"] for entry in manifest["datasets"] for shard in entry["shards"]]
+    return manifest if all((out / shard).is_file() for shard in shards) else None
 
 
 def _settings(
@@ -152,10 +162,10 @@ def _evaluation_texts(
         keys.update(found)
     if not near:
         return EvaluationTexts(files)
-    folder = work / "evaluation"
     inputs = hash_settings([[[path.name, hash_file(path)] for path in paths], options.normalise, options.simplified])
-    marker = read_marker(folder)
-    if marker is None or marker.get("inputs") != inputs:
+    # workers keep an index by its folder's name, so another index must have another
+    folder = work / f"{_INDEX}-{inputs[:12]}"
+    if read_marker(folder) is None:
         say(f"indexing {len(keys)} evaluation texts")
         with atomic_folder(folder) as temporary:
             NearIndex(sorted(keys)).save(temporary)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ SHARD_ROWS = 200_000
 SHARD_BYTES = 128 << 20
 _BUCKET_BYTES = 64 << 20
 _GROUP_ROWS = 20_000
+_GROUP_BYTES = 32 << 20
 
 
 def write_shards(staged: Staged, verdicts: NDArray[np.uint8], folder: Path, seen: TextFilter) -> list[dict[str, Any]]:
@@ -42,14 +43,14 @@ def write_shards(staged: Staged, verdicts: NDArray[np.uint8], folder: Path, seen
     many = staged.kind == Kind.TRIPLET and _has_many_negatives(staged, alive)
     folder.mkdir(parents=True, exist_ok=True)
     shards = _Shards(folder)
-    for rows in _sorted_rows(staged, alive, content):
+    for rows in _groups(_sorted_rows(staged, alive, content)):
         seen.add_hashes(_text_hashes(rows))
-        shards.add(shard_table(rows, staged.kind, staged.plan.name, many_negatives=many), rows.nbytes)
+        shards.add(shard_table(rows, staged.kind, staged.plan.name, many_negatives=many), int(_row_bytes(rows).sum()))
     return shards.close()
 
 
 class _Shards:
-    """Writes tables one after the other, and begins a new file where one is full."""
+    """Writes groups one after the other, and begins a new file where one is full."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -57,17 +58,15 @@ class _Shards:
         self._writer: pq.ParquetWriter | None = None
         self._rows = self._bytes = 0
 
-    def add(self, table: pa.Table, size: int) -> None:
-        for start in range(0, table.num_rows, _GROUP_ROWS):
-            part = table.slice(start, _GROUP_ROWS)
-            if self._writer is not None and (self._rows + part.num_rows > SHARD_ROWS or self._bytes > SHARD_BYTES):
-                self._finish()
-            if self._writer is None:
-                self._path = self._folder / f"{len(self._written):05d}.parquet"
-                self._writer = pq.ParquetWriter(self._path, part.schema, compression="zstd")
-            self._writer.write_table(part, row_group_size=_GROUP_ROWS)
-            self._rows += part.num_rows
-            self._bytes += size * part.num_rows // table.num_rows
+    def add(self, group: pa.Table, size: int) -> None:
+        if self._writer is not None and (self._rows + group.num_rows > SHARD_ROWS or self._bytes > SHARD_BYTES):
+            self._finish()
+        if self._writer is None:
+            self._path = self._folder / f"{len(self._written):05d}.parquet"
+            self._writer = pq.ParquetWriter(self._path, group.schema, compression="zstd")
+        self._writer.write_table(group, row_group_size=_GROUP_ROWS)
+        self._rows += group.num_rows
+        self._bytes += size
 
     def close(self) -> list[dict[str, Any]]:
         if self._writer is not None:
@@ -125,6 +124,33 @@ def _kept(batch: pa.RecordBatch, alive: NDArray[np.bool_]) -> pa.Table:
 def _in_order(table: pa.Table, content: NDArray[np.uint64]) -> pa.Table:
     rows = table["row"].to_numpy()
     return table.take(np.lexsort((rows, content[rows]))).combine_chunks()
+
+
+def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in groups that rows alone decide on: whatever the buckets, the files are the same."""
+    rest = STAGED.empty_table()
+    for table in tables:
+        rows = pa.concat_tables([rest, table]).combine_chunks()
+        sums = np.cumsum(_row_bytes(rows))
+        start = before = 0
+        while (stop := min(start + _GROUP_ROWS, int(np.searchsorted(sums, before + _GROUP_BYTES)) + 1)) <= len(sums):
+            yield rows.slice(start, stop - start)
+            start, before = stop, int(sums[stop - 1])
+        rest = rows.slice(start)
+    if rest.num_rows:
+        yield rest
+
+
+def _row_bytes(rows: pa.Table) -> NDArray[np.int64]:
+    """The bytes of each row's texts."""
+    total: NDArray[np.int64] = pc.binary_length(rows["query"]).to_numpy().astype(np.int64)
+    for name in ("positives", "negatives"):
+        lists = rows[name].combine_chunks()
+        counts = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+        sums = np.concatenate(([0], np.cumsum(pc.binary_length(lists.flatten()).to_numpy(zero_copy_only=False))))
+        ends = np.cumsum(counts)
+        total += (sums[ends] - sums[ends - counts]).astype(np.int64)
+    return total
 
 
 def _text_hashes(rows: pa.Table) -> NDArray[np.uint64]:
