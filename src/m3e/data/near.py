@@ -80,7 +80,6 @@ class Signatures:
             columns = slice(band * ROWS_A_BAND, (band + 1) * ROWS_A_BAND)
             bands[band, rows] = _band_hash(left[:, columns], right[:, columns], group)
         for mapped in (bands, hashes):
-            mapped.flush()
             _forget(mapped)
 
     def band(self, index: int) -> NDArray[np.uint64]:
@@ -115,34 +114,59 @@ def near_duplicates(
     total = sum(signatures.rows for signatures in sets)
     dropped = np.zeros(total, np.bool_)
     similar = _comparison(sets, threshold)
+    rows = order
     while True:
-        rows = order[~dropped[order]]
-        new = _one_pass(sets, rows, similar)
+        new, in_company = _one_pass(sets, rows, similar)
         if not new.any():
             return dropped
         dropped |= new
+        rows = rows[in_company & ~dropped[rows]]
 
 
 Comparison = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 _NONE = np.uint32(0xFFFFFFFF)
 
 
-def _one_pass(sets: Sequence[Signatures], rows: NDArray[np.uint32], similar: Comparison) -> NDArray[np.bool_]:
-    """Rows that are alike to a row that comes before them and is not itself one of those."""
+def _one_pass(
+    sets: Sequence[Signatures], rows: NDArray[np.uint32], similar: Comparison
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Rows that are alike to a row that comes before them and is not itself one of those.
+
+    Returns:
+        One flag a row of all sets, and one for each of ``rows`` that shares a band with any other of them: the
+        rest need not be looked at again.
+    """
     parent = np.full(len(rows), _NONE, np.uint32)  # both count positions in ``rows``
+    in_company = np.zeros(len(rows), np.bool_)
     for band in range(BANDS):
-        free = np.flatnonzero(parent == _NONE).astype(np.uint32)
-        hashes = np.concatenate([signatures.band(band) for signatures in sets])[rows[free]]
+        hashes = np.concatenate([signatures.band(band) for signatures in sets])[rows]
+        shared = _shared(hashes)
+        in_company[shared] = True
+        free = shared[parent[shared] == _NONE]
+        hashes = hashes[free]
         # equal hashes side by side, and among them the best row first
         by_hash = np.argsort(hashes, kind="stable")
         hashes = hashes[by_hash]
         same = np.flatnonzero(hashes[1:] == hashes[:-1])
-        del hashes
         if len(same):
-            members = free[by_hash]
-            _follow_leaders(members, same, rows, parent, similar)
+            _follow_leaders(free[by_hash].astype(np.uint32), same, rows, parent, similar)
     total = sum(signatures.rows for signatures in sets)
-    return _resolve(rows, parent, total)
+    return _resolve(rows, parent, total), in_company
+
+
+def _shared(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The positions, rising, of all hashes that another may be equal to.
+
+    The lower bits give way to the position: sorting plain numbers is many times as fast as sorting by them.
+    """
+    positions = np.uint64((1 << len(hashes).bit_length()) - 1)
+    packed = (hashes & ~positions) | np.arange(len(hashes), dtype=np.uint64)
+    packed.sort()
+    equal = (packed[1:] ^ packed[:-1]) <= positions
+    shared = np.zeros(len(hashes), np.bool_)
+    shared[(packed[1:][equal] & positions).astype(np.int64)] = True
+    shared[(packed[:-1][equal] & positions).astype(np.int64)] = True
+    return np.flatnonzero(shared)
 
 
 def _follow_leaders(
