@@ -18,7 +18,7 @@ from m3e.data.contamination import EvaluationFile
 from m3e.data.filters import RULES, Filters
 from m3e.data.keys import hash_of_key
 from m3e.data.near import HASHES, THRESHOLD, Signatures, near_duplicates
-from m3e.data.staging import STAGED, TEXT_KIND, scratch_writer, write_staged
+from m3e.data.staging import CLEANED, TEXT_KIND, scratch_writer, write_staged
 from m3e.data.streams import Account
 from m3e.errors import DataError
 from m3e.files import read_json, read_marker, write_json, write_marker
@@ -112,7 +112,10 @@ class Staged:
         return self.folder / "clean.parquet"
 
     def column(self, name: str) -> NDArray[Any]:
-        """A value for each row: ``rule``, ``content``, ``positive``, ``exact``, ``near``, ``texts`` (their number)."""
+        """A value for each row: ``rule``, ``content``, ``positive``, ``exact``, ``near``, ``texts`` (their number).
+
+        ``size`` is in bytes of text.
+        """
         values: NDArray[Any] = np.load(self.folder / f"{name}.npy")
         return values
 
@@ -244,12 +247,13 @@ def _write_columns(
         "exact": np.zeros(count, np.bool_),
         "near": np.zeros(count, np.bool_),
         "texts": np.zeros(count, np.uint32),
+        "size": np.zeros(count, np.uint32),
     }
     signatures = Signatures.create(folder, count) if options.signatures else None
     shared: dict[str, set[int]] = {"rows": set(), "queries": set(), "passages": set()}
     rows_seen, texts_seen = evaluation.rows, evaluation.texts
     salt = np.uint64(hash_of_key(kind))
-    with scratch_writer(folder / "clean.parquet") as writer:
+    with scratch_writer(folder / "clean.parquet", CLEANED) as writer:
         for batch in batches:
             if not batch.num_rows:
                 continue
@@ -260,11 +264,23 @@ def _write_columns(
             _match_exactly(batch, rows, kind, rows_seen, texts_seen, columns, shared)
             if signatures is not None:
                 _put_signatures(signatures, batch, rows)
-            writer.write_table(pa.table({name: batch[name] for name in STAGED.names}).cast(STAGED))
+            columns["size"][rows] = _text_bytes(batch)
+            writer.write_table(pa.table({name: batch[name] for name in CLEANED.names}).cast(CLEANED))
     for name, values in columns.items():
         np.save(folder / f"{name}.npy", values)
     rows, queries, passages = (np.array(sorted(shared[name]), np.uint64) for name in ("rows", "queries", "passages"))
     np.savez(folder / "shared.npz", rows=rows, queries=queries, passages=passages)
+
+
+def _text_bytes(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """How many bytes of text each row has."""
+    total = pc.binary_length(batch["query"]).to_numpy(zero_copy_only=False).astype(np.int64)
+    for name in ("positives", "negatives"):
+        lengths = batch[name].value_lengths().to_numpy(zero_copy_only=False)
+        ends = np.cumsum(lengths)
+        sums = np.concatenate(([0], np.cumsum(pc.binary_length(batch[name].flatten()).to_numpy())))
+        total += sums[ends] - sums[ends - lengths]
+    return total
 
 
 def _match_exactly(

@@ -31,6 +31,9 @@ STAGED = pa.schema(
 )
 """A row of any kind: the text or first sentence, its positives or the second sentence, its negatives."""
 
+CLEANED = STAGED.append(pa.field("hashes", pa.large_list(pa.uint64())))
+"""A cleaned row, with the hash of each text's key."""
+
 _UNNUMBERED = pa.schema(list(STAGED)[1:])
 _ROWS_A_BATCH = 8192
 _BYTES_A_BATCH = 32 << 20
@@ -44,7 +47,7 @@ def write_staged(rows: Iterable[dict[str, Any] | pa.RecordBatch], path: Path) ->
             rows at once, as :func:`staged_columns` gives them.
     """
     count = 0
-    with atomic_file(path) as temporary, scratch_writer(temporary) as writer:
+    with atomic_file(path) as temporary, scratch_writer(temporary, STAGED) as writer:
         for batch in _batches(rows):
             numbers = pa.array(np.arange(count, count + batch.num_rows, dtype=np.uint32))
             writer.write_batch(pa.record_batch([numbers, *batch.columns], schema=STAGED))
@@ -52,9 +55,9 @@ def write_staged(rows: Iterable[dict[str, Any] | pa.RecordBatch], path: Path) ->
     return count
 
 
-def scratch_writer(path: Path) -> pq.ParquetWriter:
-    """Writes staged rows to a file that will be read once or twice and removed."""
-    return pq.ParquetWriter(path, STAGED, compression="lz4", use_dictionary=False, write_statistics=False)
+def scratch_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Writes to a file that will be read once or twice and removed."""
+    return pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False, write_statistics=False)
 
 
 def staged_columns(query: pa.Array, positive: pa.Array, negative: pa.Array | None = None) -> pa.RecordBatch:
