@@ -82,7 +82,8 @@ def clean(path: Path, options: CleanOptions) -> Iterator[pa.RecordBatch]:
     def cleaned(query: Any, positives: Any, negatives: Any) -> pa.StructArray:
         return clean_batch(query.to_arrow(), positives.to_arrow(), negatives.to_arrow(), options)
 
-    judge = daft.func.batch(return_dtype=daft.DataType.from_arrow_type(_CLEANED), unnest=True)(cleaned)
+    returned = daft.DataType.from_arrow_type(_CLEANED)
+    judge = daft.func.batch(return_dtype=returned, unnest=True, use_process=False)(cleaned)
     col = daft.col
     frame = daft.read_parquet(str(path)).select(
         *(col(name) for name in ("row", "label", "positive_scores", "negative_scores")),

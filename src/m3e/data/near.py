@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 BANDS = 21
 ROWS_A_BAND = 3
 HASHES = BANDS * ROWS_A_BAND
+_BAND_COLUMNS = [slice(start, start + ROWS_A_BAND) for start in range(0, HASHES, ROWS_A_BAND)]
 GRAM = 3
 THRESHOLD = 0.8
 """Rows whose sides both have at least this Jaccard similarity of 3-character shingles are near-duplicates."""
@@ -71,16 +72,20 @@ class Signatures:
             right: the same of the other side.
             group: rows of different groups (labels, say) are never duplicates.
         """
-        if not len(rows):
-            return
-        bands = np.memmap(self._bands_path, np.uint64, "r+", shape=(BANDS, self.rows))
-        hashes = np.memmap(self._hashes_path, np.uint16, "r+", shape=(self.rows, 2 * HASHES))
-        hashes[rows] = np.concatenate((left, right), axis=1).astype(np.uint16)
-        for band in range(BANDS):
-            columns = slice(band * ROWS_A_BAND, (band + 1) * ROWS_A_BAND)
-            bands[band, rows] = _band_hash(left[:, columns], right[:, columns], group)
-        for mapped in (bands, hashes):
-            _forget(mapped)
+        hashes = np.concatenate((left.astype(np.uint16), right.astype(np.uint16)), axis=1)
+        bands = [_band_hash(left[:, part], right[:, part], group) for part in _BAND_COLUMNS]
+        # rows come in runs; a file that is written in pieces, unlike a mapped one, takes no memory
+        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        runs = list(zip([0, *breaks.tolist()], [*breaks.tolist(), len(rows)], strict=True)) if len(rows) else []
+        with self._hashes_path.open("r+b") as stream:
+            for start, stop in runs:
+                stream.seek(int(rows[start]) * hashes.shape[1] * hashes.itemsize)
+                stream.write(hashes[start:stop])
+        with self._bands_path.open("r+b") as stream:
+            for band, values in enumerate(bands):
+                for start, stop in runs:
+                    stream.seek((band * self.rows + int(rows[start])) * values.itemsize)
+                    stream.write(values[start:stop])
 
     def band(self, index: int) -> NDArray[np.uint64]:
         """One band's hash of every row."""
@@ -249,7 +254,7 @@ def _band_hash(left: NDArray[np.uint32], right: NDArray[np.uint32], group: NDArr
     return mixed
 
 
-def _forget(array: NDArray[np.uint16] | NDArray[np.uint64]) -> None:
+def _forget(array: NDArray[np.uint16]) -> None:
     """Give a mapped file's pages back: they would count as memory, and grow with the data."""
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
