@@ -23,8 +23,9 @@ test-slow: $(VENV)/.installed-test
 
 dev: $(VENV)/.installed-dev
 
-data: $(VENV)/.installed
-	@echo "M3E_DATA=$${M3E_DATA:-not set}: the folder of local data sets (catalogue.csv and parquet files)"
+data: $(VENV)/.installed-data
+	$(VENV)/bin/m3e data prepare m3e-commercial --out data/m3e-commercial
+	$(VENV)/bin/m3e data prepare m3e-all --out data/m3e-all
 
 bench: $(VENV)/.installed-dev
 	for script in benchmarks/bench_*.py; do \
@@ -38,6 +39,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(PIP) install -q -e '.[e5]'
+	touch $@
+
+$(VENV)/.installed-data: $(VENV)/.installed
+	$(PIP) install -q -e '.[e5,data]'
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

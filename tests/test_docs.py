@@ -25,6 +25,7 @@ PAGES = [
 TRANSLATIONS = [
     ("README.md", "README.en.md"),
     ("docs/数据格式.md", "docs/data-formats.md"),
+    ("docs/数据管线.md", "docs/data-pipeline.md"),
     ("docs/微调.md", "docs/fine-tuning.md"),
     ("docs/评测.md", "docs/evaluation.md"),
 ]
@@ -85,7 +86,7 @@ def command() -> Any:
 
     from m3e.cli import app
 
-    for module in ("encode", "env", "eval", "finetune", "models", "quickstart"):
+    for module in ("data", "encode", "env", "eval", "finetune", "models", "quickstart"):
         import_module(f"m3e.cli.{module}")
     return typer.main.get_command(app)
 

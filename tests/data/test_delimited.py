@@ -1,11 +1,23 @@
-import pytest
+import csv
+import io
+import tracemalloc
+from functools import partial
+from unittest import mock
 
-from m3e.data.delimited import read_delimited
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m3e.data.delimited import _QuotedLines, _QuoteError, read_delimited
 from m3e.errors import DataError
 
 
+def read(text, name="q.csv", delimiter=","):
+    return read_delimited(partial(io.StringIO, text, newline=""), name, delimiter)
+
+
 def cells(text, delimiter=","):
-    table = read_delimited(text, "q.csv", delimiter)
+    table = read(text, delimiter=delimiter)
     return [tuple(row.values()) for row in table.rows]
 
 
@@ -27,8 +39,8 @@ def test_quoted_cells_follow_rfc_4180():
 
 
 def test_rows_know_their_lines_and_joined_lines_are_noted():
-    table = read_delimited('a,b\n\n"1\n2\n3",x\ny,z\n\n', "q.csv", ",")
-    assert table.lines == [3, 6]
+    table = read('a,b\n\n"1\n2\n3",x\ny,z\n\n')
+    assert list(table.lines) == [3, 6]
     assert table.notes == ("q.csv: 1 row holds line breaks inside quotes (first: lines 3 to 5)",)
 
 
@@ -62,7 +74,7 @@ def test_a_csv_quote_that_does_not_close_names_the_line_of_its_opening(text):
 
 def test_in_tsv_a_lone_quote_is_text():
     text = 'a\tb\n一\t二\n"三月"新品\t四\n"五寸屏\t六\n七\t八\n'
-    table = read_delimited(text, "q.tsv", "\t")
+    table = read(text, "q.tsv", "\t")
     assert [tuple(row.values()) for row in table.rows] == [
         ("一", "二"),
         ('"三月"新品', "四"),
@@ -96,13 +108,13 @@ def test_rows_of_another_width_are_named(line, found):
 
 @pytest.mark.parametrize(("other", "word"), [(";", "semicolons"), ("\t", "tabs")])
 def test_another_delimiter_in_the_header_is_taken_and_noted(other, word):
-    table = read_delimited(f"a{other}b\n一,二{other}三\n", "q.csv", ",")
+    table = read(f"a{other}b\n一,二{other}三\n")
     assert list(table.rows) == [{"a": "一,二", "b": "三"}]
     assert table.notes == (f"q.csv: cells are parted by {word}",)
 
 
 def test_column_names_are_stripped_and_unnamed_columns_left_out():
-    table = read_delimited(" text , text_pos ,\n一,二,\n", "q.csv", ",")
+    table = read(" text , text_pos ,\n一,二,\n")
     assert table.columns == ("text", "text_pos")
     assert list(table.rows) == [{"text": "一", "text_pos": "二"}]
 
@@ -126,3 +138,56 @@ def test_cells_longer_than_csv_allows():
 def test_separators_of_unicode_are_no_line_ends():
     odd = "一\u2028二\x85三\x0b四\x1c五"
     assert cells(f"a,b\n{odd},x\n") == [(odd, "x")]
+
+
+WILD_CELLS = st.lists(
+    st.lists(st.text(st.sampled_from('甲a" ,;\t\n\r\u2028\x85\ufeff\x0b'), max_size=6), min_size=2, max_size=2).map(
+        tuple
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+@given(rows=WILD_CELLS, end=st.sampled_from(["\n", "\r\n", "\r"]))
+def test_what_the_csv_module_writes_is_read_each_time_the_same(rows, delimiter, end):
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator=end).writerows([("a", "b"), *rows])
+    table = read(buffer.getvalue(), delimiter=delimiter)
+    if table.notes == ("q.csv: quotation marks are kept as typed",):
+        return  # a TSV where every line is a row by itself: tests above
+    first, second = ([tuple(row.values()) for row in table.rows] for _ in range(2))
+    assert first == second == rows
+    breaks = [sum(len(io.StringIO(cell + ".", newline="").readlines()) - 1 for cell in cells) for cells in rows]
+    assert list(table.lines) == [2 + index + sum(breaks[:index]) for index in range(len(rows))]
+
+
+@given(text=st.text(st.sampled_from('甲a",\n'), max_size=30), delimiter=st.sampled_from([",", "\t"]))
+def test_single_lines_are_parsed_as_the_whole_parser_does(text, delimiter):
+    """The csv module serves lines that are rows by themselves: it must not see them otherwise than ours."""
+
+    def records(reader):
+        try:
+            return list(reader)
+        except _QuoteError as error:
+            return error.line, error.reason
+
+    lines = io.StringIO(text.replace(",", delimiter), newline="").readlines()
+    found = records(_QuotedLines(lines, delimiter, True).records())
+    with mock.patch("m3e.data.delimited.csv.reader", side_effect=csv.Error):
+        assert records(_QuotedLines(lines, delimiter, True).records()) == found
+
+
+def test_a_quote_that_never_closes_holds_no_text_in_memory():
+    def lines():
+        yield 'a,"b\n'
+        for _ in range(50):
+            yield "x" * 1_000_000 + "\n"
+
+    tracemalloc.start()
+    with pytest.raises(_QuoteError, match="never closes"):
+        list(_QuotedLines(lines(), ",", with_text=False).records())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000

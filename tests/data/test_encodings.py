@@ -1,8 +1,14 @@
 import codecs
+import io
+from functools import partial
+from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from m3e.data.encodings import decode, line_at
+from m3e.data import encodings
+from m3e.data.encodings import decode, find_encoding, open_text
 from m3e.errors import DataError
 
 CHINESE = "text,text_pos\r\n借书证怎么补办,带身份证到服务台\r\n閱覽室幾點關門,每晚九点\r\n𠮷野家在几楼,在三楼东侧\r\n"
@@ -105,5 +111,38 @@ def test_what_is_no_text_is_refused(data, words):
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_lines_are_counted_whatever_ends_them(end):
-    data = end.join([b"one", b"two", b"three"])
-    assert [line_at(data, data.index(word)) for word in (b"one", b"two", b"three")] == [1, 2, 3]
+    for bad in (b"\0", "坏".encode("gb18030")):
+        lines = ["一行".encode(), b"two", "三行".encode(), b"four " + bad, "五行".encode()]
+        with pytest.raises(DataError, match=r"i\.csv, line 4: "):
+            decode(end.join(lines), "i.csv")
+
+
+MARKS = [b"", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE]
+CODECS = ["utf-8", "gb18030", "utf-16-le", "utf-16-be", "utf-32-le", "big5hkscs"]
+TEXTS = st.text(st.sampled_from("aé借书證𠮷\u2028\x85,\n\r"), max_size=12)
+
+
+@given(
+    mark=st.sampled_from(MARKS),
+    parts=st.lists(st.tuples(TEXTS, st.sampled_from(CODECS)), max_size=4),
+    cut=st.integers(0, 3),
+    piece=st.integers(1, 5),
+)
+def test_where_the_file_is_cut_into_pieces_changes_nothing(mark, parts, cut, piece):
+    data = mark + b"".join(text.encode(codec, "ignore") for text, codec in parts)
+    data = data[: len(data) - cut]
+
+    def found():
+        try:
+            encoding = find_encoding(partial(io.BytesIO, data), "a.csv")
+        except DataError as error:
+            return str(error)
+        with open_text(partial(io.BytesIO, data), encoding) as stream:
+            assert stream.read() == decode(data, "a.csv").text
+        return encoding
+
+    whole = found()
+    with mock.patch.object(encodings, "_PIECE", piece):
+        assert found() == whole
+    if isinstance(whole, encodings.TextEncoding):
+        assert data.decode(whole.codec).removeprefix("\ufeff" if mark else "") == decode(data, "a.csv").text

@@ -14,7 +14,6 @@ from m3e.data.bloom import TextFilter
 from m3e.data.keys import hash_of_key, hashes_of_keys, text_keys
 from m3e.data.pipeline import EvaluationTexts, PipelineOptions, SetPlan, Staged, stage
 from m3e.data.shards import write_shards
-from m3e.data.staging import STAGED
 from m3e.files import hash_file
 
 OPTIONS = PipelineOptions(normalise=False, filters=None, near_duplicates=None)
@@ -98,7 +97,7 @@ def test_the_same_bytes_whatever_order_the_engine_gives_rows_in(pairs: Staged, t
     shuffled = table.take(order)
     other = tmp_path / "work"
     other.mkdir()
-    pq.write_table(shuffled.cast(STAGED), other / "clean.parquet", row_group_size=17)
+    pq.write_table(shuffled, other / "clean.parquet", row_group_size=17)
     for path in pairs.folder.glob("*.npy"):
         (other / path.name).write_bytes(path.read_bytes())
     moved = Staged(pairs.plan, other, pairs.kind, pairs.rows, pairs.rows_in, {}, [], [])

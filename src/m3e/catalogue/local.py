@@ -83,6 +83,7 @@ def _card(path: Path, line: int, row: dict[str, str], files: list[Path]) -> Data
             "languages": _languages(row["language"]),
             "domain": row["domain"],
             "provider": row["source"],
+            "rows": _rows(row.get("rows_per_split") or "", TRAINING_SPLITS if files else EVALUATION_SPLITS),
             "licence": {
                 "stated": stated,
                 "commercial": row["commercial"],
@@ -99,6 +100,12 @@ def _card(path: Path, line: int, row: dict[str, str], files: list[Path]) -> Data
             "fields": [{"sentence1": "sentence1", "sentence2": "sentence2", "label": "label"}],
         }
     return parse_card(values, where)
+
+
+def _rows(stated: str, splits: tuple[str, ...]) -> int | None:
+    """The rows of some splits in ``train 34334 dev 4316``; ``None`` where none of them is named."""
+    counts = dict(re.findall(r"(\w+) ([\d,]+)", stated))
+    return sum(int(counts[split].replace(",", "")) for split in splits if split in counts) or None
 
 
 def _category(stated: str, language: str) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 
 from m3e.cli import app
-from m3e.cli.terminal import progress, say, show, write_result
+from m3e.cli.terminal import console, progress, say, show, write_result
 from m3e.errors import IncompleteError, M3EError, SettingsError
 
 data_app = typer.Typer(
@@ -21,6 +22,7 @@ app.add_typer(data_app, name="data")
 
 RAW = typer.Option(None, "--raw", help="Folder of raw files that cards' paths are relative to.")
 ENGINE = typer.Option("local", "--engine", help="local, ray, or ray://HOST:PORT")
+LISTED = ("name", "kind", "for", "languages", "rows", "commercial", "domain", "licence")
 JSON = typer.Option(None, "--json", help="Write the result to this file.")
 OUT = typer.Option(..., "--out", help="Folder to write.")
 OVERWRITE = typer.Option(False, "--overwrite", help="Write beside files that are not ours.")
@@ -52,14 +54,17 @@ def list_sets(
         in_m3e_table=True if m3e else None,
         use=use,
     )
-    table = Table(title=f"{len(cards)} data sets", title_justify="left")
-    for name in ("name", "use", "kind", "category", "languages", "domain", "rows", "commercial", "licence"):
-        table.add_column(name, justify="right" if name == "rows" else "left", overflow="ellipsis", no_wrap=True)
-    for card in cards:
-        rows = f"{card.rows:,}" if card.rows else "–"
-        facts = (card.use, card.kind, card.category, " ".join(card.languages), card.domain, rows, card.commercial)
-        table.add_row(card.name, *facts, card.licence.stated)
+    table = Table(title=f"{len(cards)} data sets", title_justify="left", box=None, pad_edge=False)
+    rows = [_list_row(card) for card in cards]
+    for name in LISTED:
+        table.add_column(name, justify="right" if name == "rows" else "left", no_wrap=True)
+    # the licence takes what the terminal has left
+    widths = [max(map(cell_len, texts)) for texts in zip(LISTED, *rows, strict=True)]
+    left = max(12, console().width - sum(widths[:-1]) - 2 * len(LISTED))
+    for *facts, licence in rows:
+        table.add_row(*facts, licence if cell_len(licence) <= left else set_cell_size(licence, left - 1) + "…")
     show(table)
+    say("* for evaluation, never trained on")
     write_result(
         json,
         [
@@ -80,6 +85,13 @@ def list_sets(
             for card in cards
         ],
     )
+
+
+def _list_row(card: Any) -> tuple[str, ...]:
+    kind = card.kind if card.use == "train" else f"{card.kind} *"
+    rows = f"{card.rows:,}" if card.rows else "–"
+    languages = " ".join(card.languages)
+    return (card.name, kind, card.category, languages, rows, card.commercial, card.domain[:16], card.licence.stated)
 
 
 @data_app.command("show")

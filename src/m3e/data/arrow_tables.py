@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from m3e.data.file_state import FileState
 from m3e.data.labels import is_entailment_class
 from m3e.data.tables import Row, Table
 from m3e.errors import DataError, first_line
 
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
+_BYTES_AT_ONCE = 8 << 20
+_FEW_ROWS = 8  # so few need no second look, for which a dictionary of large values is read twice
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,13 @@ class _ArrowRows:
     def __iter__(self) -> Iterator[Row]:
         try:
             for batch in self.batches():
-                yield from map(self._named, batch.to_pylist())
+                names, columns = batch.schema.names, [column.to_pylist() for column in batch.columns]
+                rows = (dict(zip(names, cells, strict=False)) for cells in zip(*columns, strict=True))
+                yield from map(self._with_class_names, rows) if self.class_names else rows
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-            raise DataError(f"{self.name}: cannot be read: {_first_line(error)}") from error
+            raise DataError(f"{self.name}: cannot be read: {first_line(error)}") from error
 
-    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _with_class_names(self, row: dict[str, Any]) -> dict[str, Any]:
         for column, names in self.class_names.items():
             number = row[column]
             if isinstance(number, int) and 0 <= number < len(names):
@@ -49,20 +56,72 @@ class _ArrowRows:
 def read_parquet(path: Path, name: str) -> Table:
     """The table of a parquet file; string, large string, dictionary and list columns become Python values.
 
+    Only the file's footer is read here; the rows are read from the file each time anew, a few at once:
+    in memory are these and a page of each column, of whatever size the file's writer made it.
+
     Raises:
-        DataError: no parquet file, a damaged one, one without rows.
+        DataError: no parquet file, one without rows. A damaged page is met, and raises, when the rows are read.
     """
     try:
+        state = FileState.of(path, name)
         with pq.ParquetFile(path) as file:
-            content = file.read()
+            num_rows, schema = file.metadata.num_rows, file.schema_arrow
+            columns = tuple(schema.names)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{name} cannot be read as parquet: {_first_line(error)}") from error
-    if content.num_rows == 0:
+        raise DataError(f"{name} cannot be read as parquet: {first_line(error)}") from error
+    if num_rows == 0:
         raise DataError(f"{name} has no rows")
-    if len(set(content.column_names)) < len(content.column_names):
-        raise DataError(f"{name}: two columns have the same name ({', '.join(content.column_names)}); rename one")
-    rows = _ArrowRows(lambda: iter(content.to_batches(max_chunksize=_ROWS_AT_ONCE)), name, {})
-    return Table(name=name, columns=tuple(content.column_names), rows=rows, is_uniform=True)
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{name}: two columns have the same name ({', '.join(columns)}); rename one")
+    rows = _ArrowRows(partial(_parquet_batches, state), name, {})
+    nested = any(pa.types.is_nested(column.type) for column in schema)
+    return Table(name=name, columns=columns, rows=rows, is_uniform=True, may_hold_lists=nested)
+
+
+def _parquet_batches(state: FileState) -> Iterator[Any]:
+    state.check()
+    with _open_parquet(state) as file:
+        try:
+            for index in range(file.num_row_groups):
+                yield from file.iter_batches(_rows_at_once(state, file, index), row_groups=[index], use_threads=False)
+        except Exception:
+            state.check()  # a change explains whatever went wrong
+            raise
+    state.check()
+
+
+def _open_parquet(state: FileState, **options: Any) -> Any:
+    """A file whose pages are read one after the other, rather than a row group's whole column."""
+    return pq.ParquetFile(state.path, buffer_size=1 << 18, pre_buffer=False, **options)
+
+
+def _rows_at_once(state: FileState, file: Any, index: int) -> int:
+    """How many rows of a row group fit in a batch: by the mean size of a row, and by values that rows may share."""
+    group = file.metadata.row_group(index)
+    by_mean = _fitting(group.total_byte_size // max(1, group.num_rows))
+    if by_mean <= _FEW_ROWS:
+        return by_mean
+    names = set(file.schema_arrow.names)
+    shared = 0
+    for column in map(group.column, range(group.num_columns)):
+        is_text = column.physical_type == "BYTE_ARRAY" and column.path_in_schema in names
+        if is_text and column.has_dictionary_page and column.total_uncompressed_size * by_mean > _BYTES_AT_ONCE:
+            shared += _largest_shared(state, file.metadata, index, column.path_in_schema)
+    return min(by_mean, _fitting(shared))
+
+
+def _fitting(bytes_of_row: int) -> int:
+    return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(1, bytes_of_row)))
+
+
+def _largest_shared(state: FileState, metadata: Any, index: int, column: str) -> int:
+    """The size of the largest value in a column's dictionary, which comes with its first row."""
+    with _open_parquet(state, metadata=metadata, read_dictionary=[column]) as file:
+        first = next(file.iter_batches(1, row_groups=[index], columns=[column], use_threads=False)).column(0)
+    if not pa.types.is_dictionary(first.type):  # numbers that are kept as bytes
+        return 0
+    largest: int | None = pc.max(pc.binary_length(first.dictionary)).as_py()
+    return largest or 0
 
 
 def is_hf_dataset(value: Any) -> bool:
@@ -88,7 +147,3 @@ def table_of_hf_dataset(dataset: Any, name: str) -> Table:
     }
     rows = _ArrowRows(lambda: arrow.iter(batch_size=_ROWS_AT_ONCE), name, class_names)
     return Table(name=name, columns=tuple(dataset.column_names), rows=rows, is_uniform=True)
-
-
-def _first_line(error: Exception) -> str:
-    return first_line(error)

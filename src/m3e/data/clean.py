@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from m3e.data.contamination import NearIndex, row_hash
+from m3e.data.contamination import NearIndex
 from m3e.data.engine import start_engine, stream
 from m3e.data.filters import Filters, Rows, Side, broken_rules
-from m3e.data.keys import hashes_of_keys, text_keys
+from m3e.data.keys import code_points, hashes_of_keys, text_keys
 from m3e.data.near import GRAM, HASHES, SHORT
 from m3e.data.normalise import normalise_all
 
@@ -47,6 +48,7 @@ class CleanOptions:
         filters: the rules; ``None`` keeps every row that is not blank.
         signatures: make MinHash signatures, for near-duplicates.
         near_index: folder of a saved :class:`~m3e.data.contamination.NearIndex`, or ``None``.
+        whole_rows: make the hashes that whole rows are compared with evaluation rows by.
         languages: of the set.
         symmetric: whether the two sides of a row may be swapped.
         scored: whether rows are scored pairs.
@@ -59,6 +61,7 @@ class CleanOptions:
     filters: Filters | None = None
     signatures: bool = True
     near_index: str | None = None
+    whole_rows: bool = True
     languages: tuple[str, ...] = ("zh",)
     symmetric: bool = False
     scored: bool = False
@@ -80,7 +83,8 @@ def clean(path: Path, options: CleanOptions) -> Iterator[pa.RecordBatch]:
     def cleaned(query: Any, positives: Any, negatives: Any) -> pa.StructArray:
         return clean_batch(query.to_arrow(), positives.to_arrow(), negatives.to_arrow(), options)
 
-    judge = daft.func.batch(return_dtype=daft.DataType.from_arrow_type(_CLEANED), unnest=True)(cleaned)
+    returned = daft.DataType.from_arrow_type(_CLEANED)
+    judge = daft.func.batch(return_dtype=returned, unnest=True, use_process=False)(cleaned)
     col = daft.col
     frame = daft.read_parquet(_without_wildcards(path)).select(
         *(col(name) for name in ("row", "label", "positive_scores", "negative_scores")),
@@ -117,19 +121,17 @@ def clean_batch(query: pa.Array, positives: pa.Array, negatives: pa.Array, optio
             title_in_passage=options.title_in_passage,
         )
         rule = broken_rules(options.filters, rows)
-    keys = _keys_by_row(sides, count)
-    left, right = zip(*(_ordered(row, symmetric=options.symmetric) for row in keys), strict=True) if count else ((), ())
-    hashes = [hashes_of_keys([key for side in row for key in side]) for row in keys]
-    lengths = np.fromiter(map(len, hashes), np.int64, count)
-    flat = np.concatenate(hashes) if count else np.empty(0, np.uint64)
+    owners, hashes = _row_by_row(sides)
+    lengths = np.bincount(owners, minlength=count)
+    left, right = _compared(sides, count, symmetric=options.symmetric)
     columns = [
         pa.array(sides[0].texts, pa.large_string()),
         _lists(positives, sides[1].texts),
         _lists(negatives, sides[2].texts),
         pa.array(rule),
         pa.array(hashes_of_keys([f"{one}\x1e{other}" for one, other in zip(left, right, strict=True)])),
-        pa.array(np.array([row_hash(key for side in row for key in side) for row in keys], np.uint64)),
-        pa.LargeListArray.from_arrays(np.concatenate(([0], np.cumsum(lengths))), pa.array(flat)),
+        pa.array(_row_hashes(sides, count) if options.whole_rows else np.zeros(count, np.uint64)),
+        pa.LargeListArray.from_arrays(np.concatenate(([0], np.cumsum(lengths))), pa.array(hashes)),
         pa.array(_near(sides, count, options.near_index)),
         pa.array(_shingled(left) if options.signatures else [None] * count, pa.large_string()),
         pa.array(_shingled(right) if options.signatures else [None] * count, pa.large_string()),
@@ -148,26 +150,50 @@ def _side(values: pa.Array, options: CleanOptions, *, natural: bool) -> Side:
     return Side(texts, text_keys(texts), rows)
 
 
-def _keys_by_row(sides: Sequence[Side], count: int) -> list[tuple[list[str], list[str], list[str]]]:
-    rows: list[tuple[list[str], list[str], list[str]]] = [([], [], []) for _ in range(count)]
-    for index, side in enumerate(sides):
-        for row, key in zip(side.rows.tolist(), side.keys, strict=True):
-            rows[row][index].append(key)
-    return rows
+def _row_by_row(sides: Sequence[Side]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """The row of each text, rising, and the hash of its key."""
+    owners = np.concatenate([side.rows for side in sides])
+    hashes = np.concatenate([hashes_of_keys(side.keys) for side in sides])
+    order = np.argsort(owners, kind="stable")
+    return owners[order], hashes[order]
 
 
-def _ordered(row: tuple[list[str], list[str], list[str]], *, symmetric: bool) -> tuple[str, str]:
-    """A row's two sides for comparing; where they may be swapped, in one order."""
-    query, positives, negatives = row
-    left, right = query[0], "\x1f".join(positives)
-    if symmetric and right < left:
-        left, right = right, left
-    return left, "\x1e".join([right, *negatives]) if negatives else right
+def _compared(sides: Sequence[Side], count: int, *, symmetric: bool) -> tuple[Sequence[str], Sequence[str]]:
+    """The rows' two sides for comparing; where they may be swapped, in one order."""
+    query, positives, negatives = sides
+    left, right = query.keys, ["\x1f".join(keys) for keys in _by_row(positives, count)]
+    if symmetric:
+        left, right = list(map(min, left, right)), list(map(max, left, right))
+    if len(negatives.keys):
+        others = _by_row(negatives, count)
+        right = ["\x1e".join([one, *keys]) if keys else one for one, keys in zip(right, others, strict=True)]
+    return left, right
+
+
+def _by_row(side: Side, count: int) -> list[Sequence[str]]:
+    """Each row's keys of one side."""
+    if len(side.keys) == count and np.array_equal(side.rows, np.arange(count)):
+        return [(key,) for key in side.keys]
+    ends = np.cumsum(np.bincount(side.rows, minlength=count)).tolist()
+    return [side.keys[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _row_hashes(sides: Sequence[Side], count: int) -> NDArray[np.uint64]:
+    rows = zip(*(_by_row(side, count) for side in sides), strict=True)
+    return hashes_of_keys(["\x1f".join(sorted(chain(*row))) for row in rows])
 
 
 def _shingled(sides: Sequence[str]) -> list[str]:
     """Characters apart, as Daft's MinHash parts n-grams at spaces; a short side stays one piece."""
-    return [side if len(side) < SHORT else " ".join(side) for side in sides]
+    points, ends = code_points(sides)
+    apart = np.full(2 * len(points), ord(" "), np.uint32)
+    apart[::2] = points
+    text = apart.tobytes().decode("utf-32-le", "surrogatepass")
+    stops = (2 * ends).tolist()
+    return [
+        side if len(side) < SHORT else text[start : stop - 1]
+        for side, start, stop in zip(sides, [0, *stops], stops, strict=False)
+    ]
 
 
 def _near(sides: Sequence[Side], count: int, folder: str | None) -> NDArray[np.bool_]:

@@ -40,7 +40,9 @@ TEMPLATE_ANSWERS = (
 """Answers that say who does not answer, rather than anything of the question."""
 
 _TEMPLATE = re.compile("|".join(TEMPLATE_ANSWERS), re.IGNORECASE | re.MULTILINE)
+_TEMPLATE_PAIRS = (("为是", "一"), ("抱", "歉"), ("对", "不"), ("aAnN", " "), ("rR", "rR"), ("oO", "gG"))
 _TEMPLATE_HEAD = 200
+_REPETITION_HEAD = 4096
 _RUN_EXEMPT = frozenset(" \n-=_*#.·…~—─━")
 
 _HAN, _LATIN, _OTHER_LETTER = 1, 2, 3
@@ -181,29 +183,48 @@ def _faults_of_any_text(filters: Filters, rows: Rows) -> Iterator[Fault]:
         low = filters.min_query if as_query else filters.min_passage
         high = filters.max_query if as_query else filters.max_passage
         lengths = np.fromiter(map(len, side.texts), np.int64, len(side.texts))
-        yield "blank", side, [not key for key in side.keys]
+        yield "blank", side, np.fromiter(map(len, side.keys), np.int64, len(side.keys)) == 0
         yield "too_short", side, lengths < low
         if high is not None:
             yield "too_long", side, lengths > high
     for side in (rows.query,) if rows.code else (rows.query, rows.positives, rows.negatives):
         if filters.language_share is not None:
             yield "language", side, _in_other_scripts(side.keys, rows.languages, filters.language_share)
-        yield (
-            "repeated_characters",
-            side,
-            [_is_repetitive(text, filters.max_run, filters.top_character_share) for text in side.texts],
-        )
+        yield "repeated_characters", side, _are_repetitive(side.texts, filters.max_run, filters.top_character_share)
 
 
 def _faults_of_pairs(filters: Filters, rows: Rows) -> Iterator[Fault]:
     side = rows.positives
-    pairs = [(rows.query.keys[row], key) for row, key in zip(side.rows.tolist(), side.keys, strict=True)]
+    pairs = list(zip(map(rows.query.keys.__getitem__, side.rows.tolist()), side.keys, strict=True))
     if filters.equals_positive and not rows.scored:
         yield "equals_positive", side, [own == key for own, key in pairs]
     if filters.template_answers and not rows.code:
-        yield "template_answer", side, [_is_template(text) for text in side.texts]
+        yield "template_answer", side, _are_templates(side.texts)
     if rows.title_in_passage:
         yield "title_in_passage", side, [own in key for own, key in pairs]
+
+
+def _are_templates(texts: Sequence[str]) -> NDArray[np.bool_]:
+    heads = [text[:_TEMPLATE_HEAD] for text in texts]
+    points, ends = code_points(heads)
+    before, after = _template_pairs()
+    points = np.minimum(points, len(before) - 1)
+    # what matches a pattern holds one of these pairs, which are found many times as fast
+    found = np.flatnonzero(before[points[:-1]] & after[points[1:]])
+    templates = np.zeros(len(texts), np.bool_)
+    for index in {*np.searchsorted(ends, found, side="right").tolist()}:
+        templates[index] = _is_template(texts[index])
+    return templates
+
+
+@cache
+def _template_pairs() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """For each code point a bit for each pair of characters that it may begin, and for each that it may end."""
+    tables = np.zeros((2, 0x10000), np.uint8)
+    for bit, pair in enumerate(_TEMPLATE_PAIRS):
+        for table, characters in zip(tables, pair, strict=True):
+            table[[ord(character) for character in characters]] |= 1 << bit
+    return tables[0], tables[1]
 
 
 def _is_template(text: str) -> bool:
@@ -227,9 +248,26 @@ def _in_other_scripts(keys: Sequence[str], languages: Sequence[str], share: floa
     return other
 
 
+def _are_repetitive(texts: Sequence[str], max_run: int | None, top_share: float | None) -> NDArray[np.bool_]:
+    """:func:`_is_repetitive` of each text, which is only asked of those with enough equal neighbours."""
+    points, ends = code_points(texts)
+    equal = np.zeros(len(points), np.bool_)
+    equal[1:] = points[1:] == points[:-1]
+    neighbours = _sums(equal, ends)
+    needed = np.full(len(texts), np.inf if max_run is None else max_run)
+    if top_share is not None:
+        # a character that makes up more than half of a text cannot always stand between others
+        heads = np.minimum(np.fromiter(map(len, texts), np.int64, len(texts)), _REPETITION_HEAD)
+        needed = np.minimum(needed, (2 * top_share - 1) * heads - 1)
+    repetitive = np.zeros(len(texts), np.bool_)
+    for index in np.flatnonzero(neighbours >= needed).tolist():
+        repetitive[index] = _is_repetitive(texts[index], max_run, top_share)
+    return repetitive
+
+
 def _is_repetitive(text: str, max_run: int | None, top_share: float | None) -> bool:
     """Whether one character follows itself too often, or makes up too much of a text; rules and spaces are spared."""
-    head = text[:4096]
+    head = text[:_REPETITION_HEAD]
     if top_share is not None and len(text) >= _SHARE_FROM and len(set(head)) < len(head) * (1 - top_share) + 2:
         letters = [char for char in head if char not in _RUN_EXEMPT]
         top = max(map(letters.count, set(letters)), default=0)

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
-from m3e.data.tables import Row, Table, table_of_rows
+from m3e.data.encodings import OpenText
+from m3e.data.tables import LineNumbers, Row, Table, columns_of, table_of_rows
 from m3e.errors import DataError
 
 _DECODER = json.JSONDecoder()
 _WHITESPACE = " \t\n\r"
 
 
-def read_json_text(text: str, name: str) -> Table:
+def read_json(open_text: OpenText, name: str) -> Table:
     """The table of a JSON or JSON lines text.
 
+    Lines of JSON are all checked here and parsed anew whenever the rows are read; anything else is
+    parsed once and held.
+
     Args:
-        text: the whole file.
+        open_text: opens the text.
         name: the file's name for messages.
 
     Raises:
         DataError: no rows, broken JSON (with the line's number), something that is not an object where
             a row should be, several lists of rows.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if not text.strip():
+    with open_text() as stream:
+        lines = (line.rstrip("\r\n") for line in stream if line.strip())
+        first, second = next(lines, ""), next(lines, "")
+    if not first:
         raise DataError(f"{name} has no rows: the file is empty")
-    if _holds_a_row_a_line(text):
-        return _read_lines(text, name)
+    if _holds_a_row_a_line(first, second):
+        return _table_of_lines(_JsonLines(open_text, name))
+    with open_text() as stream:
+        text = stream.read().replace("\r\n", "\n").replace("\r", "\n")
     values = _read_values(text, name)
     if len(values) == 1:
         return table_of_value(values[0][1], name)
@@ -39,7 +49,7 @@ def table_of_value(value: Any, name: str) -> Table:
     """The table in a JSON-like value: a list of objects, an object of columns, an object around a list, one row.
 
     Raises:
-        DataError: as :func:`read_json_text`.
+        DataError: as :func:`read_json`.
     """
     if isinstance(value, Mapping):
         return _table_of_mapping(value, name)
@@ -74,13 +84,11 @@ def holds_columns(value: Mapping[Any, Any]) -> bool:
     )
 
 
-def _holds_a_row_a_line(text: str) -> bool:
-    """Whether the first line, or where that is broken the second, is a whole object.
+def _holds_a_row_a_line(first: str, second: str) -> bool:
+    """Whether the first line, or where that is broken the second, is a whole object; blank lines do not count.
 
     The second decides too, so that a first line that is cut off is named rather than glued to the next.
     """
-    lines = (line for line in text.split("\n") if line.strip())
-    first, second = next(lines), next(lines, "")
     if not first.lstrip().startswith("{"):
         return _is_complete(first, list) and _is_complete(second, (list, dict))
     return _is_complete(second, dict) or (bool(second) and _is_complete(first, dict))
@@ -93,20 +101,49 @@ def _is_complete(line: str, types: type | tuple[type, ...]) -> bool:
         return False
 
 
-def _read_lines(text: str, name: str) -> Table:
-    rows, numbers = [], []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{name}, line {number}: {_reason(error, line)}") from error
-        if not isinstance(value, dict):
-            raise DataError(f"{name}, line {number}: {_what(value)} where an object with named fields should be")
-        rows.append(value)
-        numbers.append(number)
-    return table_of_rows(rows, name, lines=numbers)
+@dataclass(frozen=True)
+class _JsonLines:
+    """The objects of a text that holds one a line, parsed each time they are read."""
+
+    open_text: OpenText
+    name: str
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(itemgetter(1), self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each object, and before it its line's number."""
+        with self.open_text() as lines:
+            for number, line in enumerate(lines, start=1):
+                text = line.strip(_WHITESPACE)
+                if not text or text.isspace():
+                    continue
+                try:
+                    value = _value(text, line)
+                except (ValueError, RecursionError) as error:
+                    raise DataError(f"{self.name}, line {number}: {_reason(error, line.rstrip())}") from error
+                if not isinstance(value, dict):
+                    what = _what(value)
+                    raise DataError(f"{self.name}, line {number}: {what} where an object with named fields should be")
+                yield number, value
+
+
+def _value(text: str, line: str) -> Any:
+    """The one JSON value in ``text``; errors count columns in ``line``, of which it is the part without margins."""
+    try:
+        value, end = _DECODER.raw_decode(text)
+    except ValueError:
+        end = -1
+    return value if end == len(text) else json.loads(line.rstrip("\r\n"))
+
+
+def _table_of_lines(rows: _JsonLines) -> Table:
+    shapes: dict[tuple[str, ...], int] = {}
+    lines = LineNumbers()
+    for index, (number, row) in enumerate(rows.numbered()):
+        shapes.setdefault(tuple(row), index)
+        lines.append(number)
+    return Table(rows.name, columns_of(shapes), rows, lines, known_shapes=shapes)
 
 
 def _read_values(text: str, name: str) -> list[tuple[int, Any]]:

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 KEY_CHARACTERS = 6
 """A single text of fewer key characters says too little to be called the same text somewhere else."""
 
+# the tables end after the emoji; rarer characters beyond take the slow way
+_TABLE_END = 0x20000
+_DROPPED, _IN_CONTEXT = np.uint32(0), np.uint32(0x10FFFF)  # neither is a character that a key can have
 _VARIATION_SELECTORS = {*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 
 
@@ -30,15 +33,15 @@ def text_key(text: str) -> str:
 
 def text_keys(texts: Sequence[str]) -> list[str]:
     """:func:`text_key` of each text, many times as fast."""
-    folded = [_fold(text) for text in texts]
-    points, ends = code_points(folded)
-    kept = _kept_table()[points]
-    joined = points[kept].tobytes().decode("utf-32-le")
+    points, ends = code_points(texts)
+    folded = _folded_table()[np.minimum(points, _TABLE_END)]
+    kept = folded != _DROPPED
+    joined = folded[kept].tobytes().decode("utf-32-le")
     stops = np.concatenate(([0], np.cumsum(kept)))[ends].tolist()
-    keys, start = [], 0
-    for text, stop in zip(folded, stops, strict=True):
-        keys.append(joined[start:stop] or _visible(text))
-        start = stop
+    keys = [joined[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+    odd = np.searchsorted(ends, np.flatnonzero(folded == _IN_CONTEXT), side="right")
+    for index in {*odd.tolist(), *(index for index, key in enumerate(keys) if not key)}:
+        keys[index] = text_key(texts[index])
     return keys
 
 
@@ -88,5 +91,22 @@ def _is_kept(point: int) -> bool:
 
 
 @cache
-def _kept_table() -> NDArray[np.bool_]:
-    return np.fromiter(map(_is_kept, range(0x110000)), np.bool_, 0x110000)
+def _folded_table() -> NDArray[np.uint32]:
+    """What a key has for each code point below ``_TABLE_END``: a character, nothing, or what its neighbours decide."""
+    table = np.full(_TABLE_END + 1, _IN_CONTEXT, np.uint32)
+    seconds = _composing()
+    for point in range(_TABLE_END):
+        folded = unicodedata.normalize("NFKC", chr(point))
+        if any(unicodedata.combining(char) or char in seconds for char in (chr(point), *folded)) or "Σ" in folded:
+            continue
+        kept = [char for char in folded.lower() if _is_kept(ord(char))]
+        if len(kept) < 2:
+            table[point] = ord(kept[0]) if kept else _DROPPED
+    return table
+
+
+def _composing() -> frozenset[str]:
+    """Characters that may become one with the character before them: second halves of letters, vowels of syllables."""
+    parts = (unicodedata.decomposition(chr(point)).split() for point in range(_TABLE_END))
+    seconds = {chr(int(pair[1], 16)) for pair in parts if len(pair) == 2 and not pair[0].startswith("<")}
+    return frozenset(seconds | {chr(point) for point in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))})

@@ -139,6 +139,8 @@ def _is_ranked(table: Table, parts: Parts) -> bool:
     """Whether positives are lists, or scored, or some row of listed negatives has none."""
     if Part.POSITIVE_SCORES in parts or Part.NEGATIVE_SCORES in parts:
         return True
+    if not table.may_hold_lists:
+        return False
     positive, negatives = parts[Part.POSITIVE][0], parts.get(Part.NEGATIVE, ())
     rows = lists = negative_lists = without_negative = 0
     for row in table.rows:

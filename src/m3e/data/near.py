@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 BANDS = 21
 ROWS_A_BAND = 3
 HASHES = BANDS * ROWS_A_BAND
+_BAND_COLUMNS = [slice(start, start + ROWS_A_BAND) for start in range(0, HASHES, ROWS_A_BAND)]
 GRAM = 3
 THRESHOLD = 0.8
 """Rows whose sides both have at least this Jaccard similarity of 3-character shingles are near-duplicates."""
@@ -71,17 +72,20 @@ class Signatures:
             right: the same of the other side.
             group: rows of different groups (labels, say) are never duplicates.
         """
-        if not len(rows):
-            return
-        bands = np.memmap(self._bands_path, np.uint64, "r+", shape=(BANDS, self.rows))
-        hashes = np.memmap(self._hashes_path, np.uint16, "r+", shape=(self.rows, 2 * HASHES))
-        hashes[rows] = np.concatenate((left, right), axis=1).astype(np.uint16)
-        for band in range(BANDS):
-            columns = slice(band * ROWS_A_BAND, (band + 1) * ROWS_A_BAND)
-            bands[band, rows] = _band_hash(left[:, columns], right[:, columns], group)
-        for mapped in (bands, hashes):
-            mapped.flush()
-            _forget(mapped)
+        hashes = np.concatenate((left.astype(np.uint16), right.astype(np.uint16)), axis=1)
+        bands = [_band_hash(left[:, part], right[:, part], group) for part in _BAND_COLUMNS]
+        # rows come in runs; a file that is written in pieces, unlike a mapped one, takes no memory
+        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        runs = list(zip([0, *breaks.tolist()], [*breaks.tolist(), len(rows)], strict=True)) if len(rows) else []
+        with self._hashes_path.open("r+b") as stream:
+            for start, stop in runs:
+                stream.seek(int(rows[start]) * hashes.shape[1] * hashes.itemsize)
+                stream.write(hashes[start:stop].data)
+        with self._bands_path.open("r+b") as stream:
+            for band, values in enumerate(bands):
+                for start, stop in runs:
+                    stream.seek((band * self.rows + int(rows[start])) * values.itemsize)
+                    stream.write(values[start:stop].data)
 
     def band(self, index: int) -> NDArray[np.uint64]:
         """One band's hash of every row."""
@@ -115,34 +119,59 @@ def near_duplicates(
     total = sum(signatures.rows for signatures in sets)
     dropped = np.zeros(total, np.bool_)
     similar = _comparison(sets, threshold)
+    rows = order
     while True:
-        rows = order[~dropped[order]]
-        new = _one_pass(sets, rows, similar)
+        new, in_company = _one_pass(sets, rows, similar)
         if not new.any():
             return dropped
         dropped |= new
+        rows = rows[in_company & ~dropped[rows]]
 
 
 Comparison = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 _NONE = np.uint32(0xFFFFFFFF)
 
 
-def _one_pass(sets: Sequence[Signatures], rows: NDArray[np.uint32], similar: Comparison) -> NDArray[np.bool_]:
-    """Rows that are alike to a row that comes before them and is not itself one of those."""
+def _one_pass(
+    sets: Sequence[Signatures], rows: NDArray[np.uint32], similar: Comparison
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Rows that are alike to a row that comes before them and is not itself one of those.
+
+    Returns:
+        One flag a row of all sets, and one for each of ``rows`` that shares a band with any other of them: the
+        rest need not be looked at again.
+    """
     parent = np.full(len(rows), _NONE, np.uint32)  # both count positions in ``rows``
+    in_company = np.zeros(len(rows), np.bool_)
     for band in range(BANDS):
-        free = np.flatnonzero(parent == _NONE).astype(np.uint32)
-        hashes = np.concatenate([signatures.band(band) for signatures in sets])[rows[free]]
+        hashes = np.concatenate([signatures.band(band) for signatures in sets])[rows]
+        shared = _shared(hashes)
+        in_company[shared] = True
+        free = shared[parent[shared] == _NONE]
+        hashes = hashes[free]
         # equal hashes side by side, and among them the best row first
         by_hash = np.argsort(hashes, kind="stable")
         hashes = hashes[by_hash]
         same = np.flatnonzero(hashes[1:] == hashes[:-1])
-        del hashes
         if len(same):
-            members = free[by_hash]
-            _follow_leaders(members, same, rows, parent, similar)
+            _follow_leaders(free[by_hash].astype(np.uint32), same, rows, parent, similar)
     total = sum(signatures.rows for signatures in sets)
-    return _resolve(rows, parent, total)
+    return _resolve(rows, parent, total), in_company
+
+
+def _shared(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The positions, rising, of all hashes that another may be equal to.
+
+    The lower bits give way to the position: sorting plain numbers is many times as fast as sorting by them.
+    """
+    positions = np.uint64((1 << len(hashes).bit_length()) - 1)
+    packed = (hashes & ~positions) | np.arange(len(hashes), dtype=np.uint64)
+    packed.sort()
+    equal = (packed[1:] ^ packed[:-1]) <= positions
+    shared = np.zeros(len(hashes), np.bool_)
+    shared[(packed[1:][equal] & positions).astype(np.int64)] = True
+    shared[(packed[:-1][equal] & positions).astype(np.int64)] = True
+    return np.flatnonzero(shared)
 
 
 def _follow_leaders(
@@ -225,7 +254,7 @@ def _band_hash(left: NDArray[np.uint32], right: NDArray[np.uint32], group: NDArr
     return mixed
 
 
-def _forget(array: NDArray[np.uint16] | NDArray[np.uint64]) -> None:
+def _forget(array: NDArray[np.uint16]) -> None:
     """Give a mapped file's pages back: they would count as memory, and grow with the data."""
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):

@@ -8,6 +8,10 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
 
+import numpy as np
+from numpy.typing import NDArray
+
+from m3e.data.keys import code_points
 from m3e.errors import MissingExtraError
 
 # a line feed stays; tabs and other spaces become one space; controls, soft hyphens, direction marks,
@@ -20,9 +24,10 @@ _SPACES = "\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
 _JOINERS = "\u200c\u200d"
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 
-_NEEDS_WORK = re.compile(
-    f"[{_INVISIBLE}{_SPACES}{_JOINERS}\r\x85\u2028\u2029<&\ud800-\udfff]|  |\n[ \n]| \n|^\\s|\\s\\Z"
-)
+_SUSPECT = f"[{_INVISIBLE}{_SPACES}{_JOINERS}\r\x85\u2028\u2029<&\ud800-\udfff]"
+_NEEDS_WORK = re.compile(rf"{_SUSPECT}|  |\n[ \n]| \n|^\s|\s\Z")
+_CLASSES_END = 0x10000  # no suspect character lies beyond
+_WORK, _BLANK = 1, 2
 _REMOVED = re.compile(f"[{_INVISIBLE}\ud800-\udfff]+")
 _LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
 _BLANKS = re.compile(f"[ {_SPACES}]+")
@@ -76,7 +81,34 @@ def normalise(text: str, *, simplified: bool = False) -> str:
 
 def normalise_all(texts: Sequence[str], *, simplified: bool = False) -> list[str]:
     """:func:`normalise` of each text."""
-    return [normalise(text, simplified=simplified) for text in texts]
+    tidy = list(texts)
+    for index in range(len(tidy)) if simplified else _needing_work(texts):
+        tidy[index] = normalise(tidy[index], simplified=simplified)
+    return tidy
+
+
+def _needing_work(texts: Sequence[str]) -> list[int]:
+    """The indices of texts that ``_NEEDS_WORK`` finds something in."""
+    points, ends = code_points(texts)
+    classes = _classes()[np.minimum(points, _CLASSES_END)]
+    blank = classes == _BLANK
+    starts = np.concatenate(([0], ends[:-1])).astype(np.int64)[: len(ends)]
+    edges = np.zeros(len(points) + 1, np.bool_)  # where a text begins, and so another has ended
+    edges[starts] = edges[ends] = True
+    beside = blank & (edges[:-1] | edges[1:])
+    beside[1:] |= blank[1:] & blank[:-1]
+    found = np.flatnonzero(beside | (classes == _WORK))
+    return sorted({*np.searchsorted(ends, found, side="right").tolist()})
+
+
+@cache
+def _classes() -> NDArray[np.uint8]:
+    """For each code point ``_WORK`` where it always needs work, ``_BLANK`` where its neighbours decide, or 0."""
+    table = np.zeros(_CLASSES_END + 1, np.uint8)
+    everything = "".join(map(chr, range(_CLASSES_END)))
+    table[[match.start() for match in re.finditer(_SUSPECT, everything)]] = _WORK
+    table[[ord(" "), ord("\n")]] = _BLANK
+    return table
 
 
 def to_simplified(text: str) -> str:

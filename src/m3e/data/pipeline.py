@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from m3e.data.clean import CleanOptions, clean
@@ -20,7 +18,7 @@ from m3e.data.contamination import EvaluationFile
 from m3e.data.filters import RULES, Filters
 from m3e.data.keys import hash_of_key
 from m3e.data.near import HASHES, THRESHOLD, Signatures, near_duplicates
-from m3e.data.staging import STAGED, TEXT_KIND, write_staged
+from m3e.data.staging import CLEANED, TEXT_KIND, scratch_writer, write_staged
 from m3e.data.streams import Account
 from m3e.errors import DataError
 from m3e.files import read_json, read_marker, write_json, write_marker
@@ -37,8 +35,8 @@ DROPS = (
 )
 """Every rule that a row can fall under, in the order in which they are applied."""
 
-Read = Callable[[Account], Iterator[tuple[str, dict[str, Any]]]]
-"""Gives each row's kind and its staged values; fills the account."""
+Read = Callable[[Account], Iterator[tuple[str, dict[str, Any] | pa.RecordBatch]]]
+"""Gives each row's kind and its staged values, or those of many rows at once; fills the account."""
 
 STEP = "data set"
 _NUMBER = {name: index + 1 for index, name in enumerate(DROPS)}
@@ -114,7 +112,10 @@ class Staged:
         return self.folder / "clean.parquet"
 
     def column(self, name: str) -> NDArray[Any]:
-        """A value for each row: ``rule``, ``content``, ``positive``, ``exact``, ``near``, ``texts`` (their number)."""
+        """A value for each row: ``rule``, ``content``, ``positive``, ``exact``, ``near``, ``texts`` (their number).
+
+        ``size`` is in bytes of text.
+        """
         values: NDArray[Any] = np.load(self.folder / f"{name}.npy")
         return values
 
@@ -172,15 +173,14 @@ def stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts, 
 
 def _stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts, folder: Path) -> None:
     account = Account()
-    kinds: Counter[str] = Counter()
+    kinds: list[str] = []
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def rows() -> Iterator[dict[str, Any] | pa.RecordBatch]:
         for kind, row in plan.read(account):
             if not kinds:
-                kinds[kind] = 0
-            if kind not in kinds:
-                raise DataError(f"{plan.name}: holds {kind} rows beside {next(iter(kinds))} rows; part it in two sets")
-            kinds[kind] += 1
+                kinds.append(kind)
+            if kind != kinds[0]:
+                raise DataError(f"{plan.name}: holds {kind} rows beside {kinds[0]} rows; part it in two sets")
             yield row
 
     raw = folder / "raw.parquet"
@@ -188,13 +188,14 @@ def _stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts,
     if not count:
         reason = f"; {account.drops[0]}" if account.drops else ""
         raise DataError(f"{plan.name} has no usable rows{reason}")
-    kind = next(iter(kinds))
+    kind = kinds[0]
     choice = CleanOptions(
         normalise=options.normalise,
         simplified=options.simplified,
         filters=_filters_for(options.filters, kind),
         signatures=options.near_duplicates is not None,
         near_index=evaluation.near_index,
+        whole_rows=bool(evaluation.files),
         languages=plan.languages,
         symmetric=plan.symmetric or kind == Kind.SCORED_PAIR,
         scored=kind == Kind.SCORED_PAIR,
@@ -246,12 +247,13 @@ def _write_columns(
         "exact": np.zeros(count, np.bool_),
         "near": np.zeros(count, np.bool_),
         "texts": np.zeros(count, np.uint32),
+        "size": np.zeros(count, np.uint32),
     }
     signatures = Signatures.create(folder, count) if options.signatures else None
     shared: dict[str, set[int]] = {"rows": set(), "queries": set(), "passages": set()}
     rows_seen, texts_seen = evaluation.rows, evaluation.texts
     salt = np.uint64(hash_of_key(kind))
-    with pq.ParquetWriter(folder / "clean.parquet", STAGED, compression="zstd") as writer:
+    with scratch_writer(folder / "clean.parquet", CLEANED) as writer:
         for batch in batches:
             if not batch.num_rows:
                 continue
@@ -262,11 +264,23 @@ def _write_columns(
             _match_exactly(batch, rows, kind, rows_seen, texts_seen, columns, shared)
             if signatures is not None:
                 _put_signatures(signatures, batch, rows, salt)
-            writer.write_table(pa.table({name: batch[name] for name in STAGED.names}).cast(STAGED))
+            columns["size"][rows] = _text_bytes(batch)
+            writer.write_table(pa.table({name: batch[name] for name in CLEANED.names}).cast(CLEANED))
     for name, values in columns.items():
         np.save(folder / f"{name}.npy", values)
     rows, queries, passages = (np.array(sorted(shared[name]), np.uint64) for name in ("rows", "queries", "passages"))
     np.savez(folder / "shared.npz", rows=rows, queries=queries, passages=passages)
+
+
+def _text_bytes(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """How many bytes of text each row has."""
+    total: NDArray[np.int64] = pc.binary_length(batch["query"]).to_numpy(zero_copy_only=False).astype(np.int64)
+    for name in ("positives", "negatives"):
+        lengths = batch[name].value_lengths().to_numpy(zero_copy_only=False)
+        ends = np.cumsum(lengths)
+        sums = np.concatenate(([0], np.cumsum(pc.binary_length(batch[name].flatten()).to_numpy())))
+        total += sums[ends] - sums[ends - lengths]
+    return total
 
 
 def _match_exactly(

@@ -9,9 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from m3e.catalogue.cards import TEXT_KINDS, DatasetCard
 from m3e.data.card_records import open_card, open_rows
 from m3e.data.pipeline import SetPlan
+from m3e.data.plain_columns import plain_kind, stream_plain
 from m3e.data.sources import open_source
 from m3e.data.staging import TEXT_KIND, staged_row, text_row
 from m3e.data.streams import Account, stream_tables
@@ -134,7 +137,14 @@ def _card_texts(
             yield TEXT_KIND, text_row(text)
 
 
-def _file_records(path: Path, columns: dict[str, str], account: Account) -> Iterator[tuple[str, dict[str, Any]]]:
+def _file_records(
+    path: Path, columns: dict[str, str], account: Account
+) -> Iterator[tuple[str, dict[str, Any] | pa.RecordBatch]]:
+    kind = None if columns or not path.is_file() else plain_kind(path)
+    if kind is not None:
+        for batch in stream_plain(path, kind, account):
+            yield kind, batch
+        return
     source = open_source(path, path.name).train
     account.note(*source.notes)
     for load in source.tables:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from m3e.data.bloom import TextFilter
-from m3e.data.keys import hashes_of_keys, text_keys
 from m3e.data.pipeline import Staged
 from m3e.data.staging import STAGED, shard_table
 from m3e.files import hash_file
@@ -23,6 +21,7 @@ from m3e.records import Kind
 SHARD_ROWS = 200_000
 SHARD_BYTES = 128 << 20
 _BUCKET_BYTES = 64 << 20
+_BYTES_A_ROW = 64  # that columns take beside the texts
 _GROUP_ROWS = 20_000
 _GROUP_BYTES = 32 << 20
 
@@ -36,16 +35,17 @@ def write_shards(staged: Staged, verdicts: NDArray[np.uint8], folder: Path, seen
     Args:
         seen: every text's key is added to it.
     """
-    content = staged.column("content")
     alive = verdicts == 0
     if not alive.any():
         return []
     many = staged.kind == Kind.TRIPLET and _has_many_negatives(staged, alive)
     folder.mkdir(parents=True, exist_ok=True)
+    _add_hashes(staged, alive, seen)
     shards = _Shards(folder)
-    for rows in _groups(_sorted_rows(staged, alive, content)):
-        seen.add_hashes(_text_hashes(rows))
-        shards.add(shard_table(rows, staged.kind, staged.plan.name, many_negatives=many), int(_row_bytes(rows).sum()))
+    sizes = staged.column("size")
+    for rows in _groups(_sorted_rows(staged, alive, sizes), sizes):
+        size = int(sizes[rows["row"].to_numpy()].sum())
+        shards.add(shard_table(rows, staged.kind, staged.plan.name, many_negatives=many), size)
     return shards.close()
 
 
@@ -86,24 +86,18 @@ class _Shards:
         self._writer, self._rows, self._bytes = None, 0, 0
 
 
-def _sorted_rows(staged: Staged, alive: NDArray[np.bool_], content: NDArray[np.uint64]) -> Iterator[pa.Table]:
+def _sorted_rows(staged: Staged, alive: NDArray[np.bool_], sizes: NDArray[np.uint32]) -> Iterator[pa.Table]:
     """The rows that stay in order of content, then of their number, a bucket at a time."""
-    total = sum(batch.nbytes for batch in _batches(staged.clean_path))
+    content = staged.column("content")
+    # of the rows' own sizes: how an engine parts them into batches must not show in the shards
+    total = int(sizes.sum()) + _BYTES_A_ROW * len(sizes)
     buckets = 1 << max(0, int(np.ceil(np.log2(max(1.0, total / _BUCKET_BYTES)))))
     if buckets == 1:
-        kept = [_kept(batch, alive) for batch in _batches(staged.clean_path)]
+        kept = [_kept(batch, alive) for batch in _batches(staged, STAGED.names)]
         yield _in_order(pa.concat_tables(kept), content)
         return
-    shift = np.uint64(64 - int(np.log2(buckets)))
     paths = [staged.folder / f"bucket-{index:04d}.arrow" for index in range(buckets)]
-    writers = [pa.ipc.new_file(str(path), STAGED) for path in paths]
-    for batch in _batches(staged.clean_path):
-        kept_rows = _kept(batch, alive)
-        bucket = (content[kept_rows["row"].to_numpy()] >> shift).astype(np.int64)
-        for index in np.unique(bucket).tolist():
-            writers[index].write_table(kept_rows.take(np.flatnonzero(bucket == index)))
-    for writer in writers:
-        writer.close()
+    _deal(staged, alive, content, paths)
     for path in paths:
         with pa.OSFile(str(path)) as file:
             table = pa.ipc.open_file(file).read_all()
@@ -112,9 +106,25 @@ def _sorted_rows(staged: Staged, alive: NDArray[np.bool_], content: NDArray[np.u
             yield _in_order(table, content)
 
 
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(batch_size=8192)
+def _deal(staged: Staged, alive: NDArray[np.bool_], content: NDArray[np.uint64], paths: Sequence[Path]) -> None:
+    """Write the rows that stay to a file for each part of the range of contents."""
+    shift = np.uint64(64 - int(np.log2(len(paths))))
+    writers = [pa.ipc.new_file(str(path), STAGED) for path in paths]
+    for batch in _batches(staged, STAGED.names):
+        kept = _kept(batch, alive)
+        bucket = (content[kept["row"].to_numpy()] >> shift).astype(np.int64)
+        together = kept.take(np.argsort(bucket, kind="stable"))
+        ends = np.cumsum(np.bincount(bucket, minlength=len(paths))).tolist()
+        for writer, start, end in zip(writers, [0, *ends], ends, strict=False):
+            if end > start:
+                writer.write_table(together.slice(start, end - start))
+    for writer in writers:
+        writer.close()
+
+
+def _batches(staged: Staged, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(staged.clean_path) as file:
+        yield from file.iter_batches(batch_size=8192, columns=list(columns))
 
 
 def _kept(batch: pa.RecordBatch, alive: NDArray[np.bool_]) -> pa.Table:
@@ -126,12 +136,12 @@ def _in_order(table: pa.Table, content: NDArray[np.uint64]) -> pa.Table:
     return table.take(np.lexsort((rows, content[rows]))).combine_chunks()
 
 
-def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _groups(tables: Iterable[pa.Table], sizes: NDArray[np.int64]) -> Iterator[pa.Table]:
     """The same rows in groups that rows alone decide on: whatever the buckets, the files are the same."""
     rest = STAGED.empty_table()
     for table in tables:
         rows = pa.concat_tables([rest, table]).combine_chunks()
-        sums = np.cumsum(_row_bytes(rows))
+        sums = np.cumsum(sizes[rows["row"].to_numpy()])
         start = before = 0
         while (stop := min(start + _GROUP_ROWS, int(np.searchsorted(sums, before + _GROUP_BYTES)) + 1)) <= len(sums):
             yield rows.slice(start, stop - start)
@@ -141,27 +151,14 @@ def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield rest
 
 
-def _row_bytes(rows: pa.Table) -> NDArray[np.int64]:
-    """The bytes of each row's texts."""
-    total: NDArray[np.int64] = pc.binary_length(rows["query"]).to_numpy().astype(np.int64)
-    for name in ("positives", "negatives"):
-        lists = rows[name].combine_chunks()
-        counts = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-        sums = np.concatenate(([0], np.cumsum(pc.binary_length(lists.flatten()).to_numpy(zero_copy_only=False))))
-        ends = np.cumsum(counts)
-        total += (sums[ends] - sums[ends - counts]).astype(np.int64)
-    return total
-
-
-def _text_hashes(rows: pa.Table) -> NDArray[np.uint64]:
-    texts = rows["query"].to_pylist()
-    for name in ("positives", "negatives"):
-        texts += rows[name].combine_chunks().flatten().to_pylist()
-    return hashes_of_keys(text_keys(texts))
+def _add_hashes(staged: Staged, alive: NDArray[np.bool_], seen: TextFilter) -> None:
+    for batch in _batches(staged, ("row", "hashes")):
+        stays = np.repeat(alive[batch["row"].to_numpy()], batch["hashes"].value_lengths().to_numpy())
+        seen.add_hashes(batch["hashes"].flatten().to_numpy()[stays])
 
 
 def _has_many_negatives(staged: Staged, alive: NDArray[np.bool_]) -> bool:
     return any(
-        pc.any(pc.greater(pc.list_value_length(_kept(batch, alive)["negatives"]), 1)).as_py()
-        for batch in _batches(staged.clean_path)
+        bool((batch["negatives"].value_lengths().to_numpy()[alive[batch["row"].to_numpy()]] > 1).any())
+        for batch in _batches(staged, ("row", "negatives"))
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -30,24 +31,49 @@ STAGED = pa.schema(
 )
 """A row of any kind: the text or first sentence, its positives or the second sentence, its negatives."""
 
+CLEANED = STAGED.append(pa.field("hashes", pa.large_list(pa.uint64())))
+"""A cleaned row, with the hash of each text's key."""
+
+_UNNUMBERED = pa.schema(list(STAGED)[1:])
 _ROWS_A_BATCH = 8192
 _BYTES_A_BATCH = 32 << 20
 
 
-def write_staged(rows: Iterable[dict[str, Any]], path: Path) -> int:
+def write_staged(rows: Iterable[dict[str, Any] | pa.RecordBatch], path: Path) -> int:
     """Write staged rows to parquet, a batch at a time; how many there were.
 
     Args:
-        rows: values by the names of :data:`STAGED`, ``row`` left out: rows are numbered as they come.
+        rows: values by the names of :data:`STAGED`, ``row`` left out, as rows are numbered as they come; or many
+            rows at once, as :func:`staged_columns` gives them.
     """
     count = 0
-    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, STAGED, compression="zstd") as writer:
+    with atomic_file(path) as temporary, scratch_writer(temporary, STAGED) as writer:
         for batch in _batches(rows):
-            numbers = pa.array(range(count, count + len(batch)), pa.uint32())
-            columns = [numbers, *(pa.array([row.get(f.name) for row in batch], f.type) for f in list(STAGED)[1:])]
-            writer.write_batch(pa.record_batch(columns, schema=STAGED))
-            count += len(batch)
+            numbers = pa.array(np.arange(count, count + batch.num_rows, dtype=np.uint32))
+            writer.write_batch(pa.record_batch([numbers, *batch.columns], schema=STAGED))
+            count += batch.num_rows
     return count
+
+
+def scratch_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Writes to a file that will be read once or twice and removed."""
+    return pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False, write_statistics=False)
+
+
+def staged_columns(query: pa.Array, positive: pa.Array, negative: pa.Array | None = None) -> pa.RecordBatch:
+    """Pairs or triplets as staged rows, ``row`` left out."""
+    count = len(query)
+    no_score = pa.nulls(count, _SCORES)
+    positives, negatives = _lists_of_one(positive), _lists_of_one(negative, count)
+    columns = [query, positives, negatives, pa.nulls(count, pa.float64()), no_score, no_score]
+    return pa.record_batch(columns, schema=_UNNUMBERED)
+
+
+def _lists_of_one(texts: pa.Array | None, count: int = 0) -> pa.LargeListArray:
+    """Each text in a list of its own; without texts, ``count`` empty lists."""
+    if texts is None:
+        return pa.LargeListArray.from_arrays(np.zeros(count + 1, np.int64), pa.array([], pa.large_string()))
+    return pa.LargeListArray.from_arrays(np.arange(len(texts) + 1), texts)
 
 
 def staged_row(record: Record) -> dict[str, Any]:
@@ -119,15 +145,26 @@ def _first_of_each(lists: pa.ChunkedArray) -> pa.Array:
     return lists.combine_chunks().flatten()
 
 
-def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
+def _batches(rows: Iterable[dict[str, Any] | pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Rows in batches that are bounded in number and in characters."""
     batch: list[dict[str, Any]] = []
     size = 0
     for row in rows:
+        if isinstance(row, pa.RecordBatch):
+            if batch:
+                yield _batch_of(batch)
+                batch, size = [], 0
+            yield row
+            continue
         batch.append(row)
         size += len(row["query"]) + sum(map(len, row["positives"])) + sum(map(len, row["negatives"]))
         if len(batch) == _ROWS_A_BATCH or size > _BYTES_A_BATCH:
-            yield batch
+            yield _batch_of(batch)
             batch, size = [], 0
     if batch:
-        yield batch
+        yield _batch_of(batch)
+
+
+def _batch_of(rows: Sequence[dict[str, Any]]) -> pa.RecordBatch:
+    columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in _UNNUMBERED]
+    return pa.record_batch(columns, schema=_UNNUMBERED)

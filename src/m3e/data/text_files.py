@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
+import io
 import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO, cast
 
 from m3e.data.arrow_tables import read_parquet
 from m3e.data.delimited import read_delimited
-from m3e.data.encodings import decode
-from m3e.data.json_rows import read_json_text
+from m3e.data.encodings import find_encoding, open_text
+from m3e.data.file_state import FileState
+from m3e.data.json_rows import read_json
 from m3e.data.tables import Table
 from m3e.errors import DataError
 
@@ -29,13 +37,17 @@ def is_readable_name(path: Path) -> bool:
 def read_table(path: Path, name: str | None = None) -> Table:
     """The rows of a file, every cell as it was typed.
 
+    A text file is looked through here, so that all its errors come now; its rows are read from it anew
+    each time, as are those of a parquet file: neither is held in memory. JSON other than lines is.
+
     Args:
         path: jsonl, json, csv, tsv or parquet; the text formats also compressed with gzip.
         name: what messages call the file; its own name by default.
 
     Raises:
         DataError: the file is missing, of another format, damaged, or has no rows. The message names the
-            file, and the line where there is one to blame.
+            file, and the line where there is one to blame. Reading the rows raises it too, where the file
+            has changed meanwhile.
     """
     name = name or path.name
     extension = _format_of(path)
@@ -47,15 +59,13 @@ def read_table(path: Path, name: str | None = None) -> Table:
         if path.stat().st_size == 0:
             raise DataError(f"{name} has no rows: the file is empty")
         return read_parquet(path, name)
-    decoded = decode(_read_bytes(path, name), name)
-    if extension in _DELIMITERS:
-        table = read_delimited(decoded.text, name, _DELIMITERS[extension])
-    else:
-        table = read_json_text(decoded.text, name)
-    if decoded.encoding is None:
+    opener = _opener(path, name)
+    encoding = find_encoding(opener, name)
+    text = partial(open_text, opener, encoding)
+    table = read_delimited(text, name, _DELIMITERS[extension]) if extension in _DELIMITERS else read_json(text, name)
+    if encoding.label is None:
         return table
-    note = f"{name}: read as {decoded.encoding}"
-    return Table(table.name, table.columns, table.rows, table.lines, (note, *table.notes), table.is_uniform)
+    return dataclasses.replace(table, notes=(f"{name}: read as {encoding.label}", *table.notes))
 
 
 def _format_of(path: Path) -> str:
@@ -73,12 +83,52 @@ def _format_message(extension: str) -> str:
     return f"{what}; accepted: {accepted}"
 
 
-def _read_bytes(path: Path, name: str) -> bytes:
+def _opener(path: Path, name: str) -> _Opener:
+    with _named_errors(name):
+        state = FileState.of(path, name)
+        return _Opener(state, None if path.is_file() else path.read_bytes())
+
+
+@dataclass(frozen=True)
+class _Opener:
+    """Opens the bytes of one file, decompressed, as long as it stays as it was.
+
+    Attributes:
+        state: the file, and how it was at first.
+        data: its bytes where they can be had only once, as from a pipe.
+    """
+
+    state: FileState
+    data: bytes | None
+
+    def __call__(self) -> AbstractContextManager[IO[bytes]]:
+        """The bytes from the first on."""
+        return self._open()
+
+    @contextmanager
+    def _open(self) -> Iterator[IO[bytes]]:
+        with _named_errors(self.state.name):
+            if self.data is not None:
+                yield self._decompressed(io.BytesIO(self.data))
+                return
+            self.state.check()
+            with self.state.path.open("rb") as file:
+                try:
+                    yield self._decompressed(file)
+                except Exception:
+                    self.state.check()  # a change explains whatever went wrong
+                    raise
+            self.state.check()
+
+    def _decompressed(self, file: IO[bytes]) -> IO[bytes]:
+        is_compressed = self.state.path.suffix.lower() == ".gz"
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_compressed else file
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
     try:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(path) as stream:
-                return stream.read()
-        return path.read_bytes()
+        yield
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{name} cannot be read: {reason}") from error
