@@ -22,7 +22,7 @@ from m3e.errors import DataError
 from m3e.files import hash_file, hash_settings
 
 _TEXT_COLUMNS = ("text", "content", "sentence", "title", "内容", "正文", "标题")
-_NOT_TEXT = ("label", "labels", "id", "_id", "标签")
+_NOT_TEXT = ("label", "labels", "id", "_id", "标签", "dataset")
 
 
 def plan_of_card(
