@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from m3e.data.pipeline import SetPlan
@@ -58,3 +59,34 @@ def sums(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+HEADER = "name,kind,s2,language,domain,rows_per_split,commercial,licence_as_stated,commercial_in_words,source\n"
+LISTED = """\
+faq,pair (question -> answer),s2p,zh,shops,train 4 dev 1,yes,MIT,licence permits,a/b @ 1
+riddles,pair (riddle -> answer),s2s,zh,riddles,train 3,no,research only,no,c/d @ 2
+lessons,pair (question -> answer),s2p,en,school,train 3,unknown,,not stated,e/f @ 3
+held,pair (question -> answer),s2p,zh,exams,test 1,yes,MIT,permits,g/h @ 4
+"""
+LISTED_ROWS = {
+    "faq.train": [
+        ("怎么退货", "到前台填写退货单"),
+        ("怎么换货", "到前台填写换货单"),
+        ("番茄叶子发黄怎么办", "少浇一点水"),
+        ("几点关门", "晚上九点关门"),
+    ],
+    "faq.dev": [("番茄叶子发黄怎么办", "换一个花盆")],
+    "riddles.train": [("什么东西越洗越脏", "是水呀"), ("怎么退货", "到前台填写退货单"), ("什么桥不能走", "鹊桥")],
+    "lessons.train": [("What is the sun?", "A star."), ("What is the moon?", "A rock."), ("Who are you?", "Me.")],
+    "held.test": [("几点关门呢", "从来没有写过的一句")],
+}
+
+
+def listed_folder(folder: Path) -> Path:
+    """A folder with a ``catalogue.csv`` and its files, as ``M3E_DATA`` names one."""
+    folder.mkdir(parents=True)
+    (folder / "catalogue.csv").write_text(HEADER + LISTED, encoding="utf-8")
+    for name, rows in LISTED_ROWS.items():
+        columns = {"text": [text for text, _ in rows], "text_pos": [positive for _, positive in rows]}
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    return folder

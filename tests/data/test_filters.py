@@ -1,12 +1,17 @@
 """Each rule by rows that it must drop, beside rows that look alike and must stay."""
 
+import re
+from collections import Counter
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from m3e.data.filters import RULES, Filters, Rows, Side, broken_rules
+from m3e.data.filters import RULES, TEMPLATE_ANSWERS, Filters, Rows, Side, broken_rules
 from m3e.data.keys import text_keys
 from m3e.errors import SettingsError
 
@@ -188,6 +193,71 @@ def test_the_first_rule_that_a_row_breaks_counts() -> None:
         pair("作为一个AI语言模型", "作为一个AI语言模型"),
     ]
     assert verdicts(filters, rows) == ["blank", "too_short", "too_long", "language", "equals_positive"]
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["哈", "好", "-", " ", "一二三四五", "哈" * 6, "哈好" * 5]), max_size=12).map("".join)
+    ),
+    st.sampled_from([None, 1, 3, 12]),
+    st.sampled_from([None, 0.0, 0.3, 0.5, 0.6, 0.9, 1.0]),
+)
+@settings(max_examples=300, deadline=None)
+def test_repetitions_by_counting(texts: list[str], max_run: int | None, share: float | None) -> None:
+    def repeats(text: str) -> bool:
+        if share is not None and len(text) >= 20:
+            counts = Counter(text)
+            if any(count > share * len(text) for char, count in counts.items() if char in "哈好一二三四五"):
+                return True
+        runs = ((char, len(list(group))) for char, group in groupby(text))
+        return max_run is not None and any(length > max_run for char, length in runs if char in "哈好一二三四五")
+
+    filters = replace(OFF, max_run=max_run, top_character_share=share)
+    expected = ["repeated_characters" if repeats(text) else "" if text_keys([text])[0] else "blank" for text in texts]
+    assert verdicts(filters, [(text, [], []) for text in texts]) == expected
+
+
+ANSWERS = [
+    "作为一",
+    "个",
+    "AI",
+    "我是",
+    "我只是",
+    "一个",
+    "机器人",
+    "大模型",
+    "抱歉",
+    "对不起",
+    "，",
+    "我",
+    "无法",
+    "回答",
+]
+ANSWERS += [
+    "as an ",
+    "as a ",
+    "AI ",
+    "Language Model",
+    "I'm ",
+    "i am ",
+    "just ",
+    "a ",
+    "sorry",
+    ", but i ",
+    "cannot",
+    "\n",
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(ANSWERS), max_size=6).map("".join), max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_template_answers_by_their_patterns(answers: list[str]) -> None:
+    pattern = re.compile("|".join(TEMPLATE_ANSWERS), re.IGNORECASE | re.MULTILINE)
+    filters = replace(OFF, template_answers=True)
+    expected = ["template_answer" if pattern.search(text) else "" for text in answers]
+    assert verdicts(filters, [("问", [text, "答案"], []) for text in answers if text_keys([text])[0]]) == [
+        verdict for verdict, text in zip(expected, answers, strict=True) if text_keys([text])[0]
+    ]
 
 
 def test_no_rows_and_single_texts() -> None:

@@ -20,6 +20,39 @@ def test_many_keys_at_once_are_each_text_s_key(texts: list[str]) -> None:
     assert text_keys(texts) == [text_key(text) for text in texts]
 
 
+def test_every_character_between_others() -> None:
+    """Also those that its neighbours compose with, reorder or change the case of."""
+    for frame in ("{}", "a{}b", "가{}", "Σ{}", "{}\u0301", "か{}"):
+        texts = [frame.format(chr(point)) for point in range(0x20100)]
+        assert text_keys(texts) == [text_key(text) for text in texts]
+
+
+COMBINING = [
+    "\u0301",
+    "\u0323",
+    "\u3099",
+    "ﾞ",
+    "\u1161",
+    "\u11a8",
+    "\u09be",
+    "\u0345",
+    "Σ",
+    "ς",
+    "İ",
+    "ᄀ",
+    "e",
+    "か",
+    "ﾊ",
+    "各",
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(COMBINING), max_size=5).map("".join), max_size=5))
+@settings(max_examples=300, deadline=None)
+def test_characters_that_become_one(texts: list[str]) -> None:
+    assert text_keys(texts) == [text_key(text) for text in texts]
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [

@@ -166,6 +166,17 @@ def test_a_very_long_text_takes_no_long_time() -> None:
     assert normalise(text) == "退货 & 换货\n\n" * 39_999 + "退货 & 换货\n末&"
 
 
+@given(st.lists(TEXTS, max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_many_texts_at_once_are_each_text_s_own(texts: list[str]) -> None:
+    assert normalise_all(texts) == [normalise(text) for text in texts]
+
+
+def test_many_texts_at_once_whatever_their_characters() -> None:
+    texts = [text for point in range(0x10000) for text in (f"中{chr(point)}", f"中{chr(point)}文")]
+    assert normalise_all(texts) == [normalise(text) for text in texts]
+
+
 def test_opencc_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 

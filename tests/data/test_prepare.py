@@ -302,3 +302,19 @@ def test_a_set_named_evaluation(tmp_path: Path) -> None:
     rows = [*pairs(0, 2), row("我有一个用来评测的很长的问题", "回答")]
     done = run_pipeline([planned("evaluation", rows)], tmp_path / "out", OPTIONS, evaluation=[path])
     assert entry_of(done, "evaluation")["dropped"] == {"contaminated_near": 1}
+
+
+def test_what_was_prepared_can_be_prepared_again(out: Path, tmp_path: Path) -> None:
+    names = ("pairs", "org__scored", "triplets", "texts")
+    options = PipelineOptions(normalise=False, filters=None)
+    again = run_pipeline([plan_of_path(out / name) for name in names], tmp_path / "again", options)
+    assert again.failed == {}
+    manifest = json.loads((out / "manifest.json").read_text("utf-8"))
+    for before, after in zip(manifest["datasets"], again.manifest["datasets"], strict=True):
+        assert (after["kind"], after["rows_in"], after["rows_out"]) == (
+            before["kind"],
+            before["rows_out"],
+            before["rows_out"],
+        )
+        assert after["dropped"] == {}
+    assert (again.folder / "texts.bloom").read_bytes() == (out / "texts.bloom").read_bytes()

@@ -27,7 +27,7 @@ _KINDS = {
 def data_folder() -> Path | None:
     """The folder that ``M3E_DATA`` names, where it exists."""
     value = os.environ.get("M3E_DATA")
-    return Path(value) if value and Path(value).is_dir() else None
+    return Path(value).absolute() if value and Path(value).is_dir() else None
 
 
 def split_of(path: Path) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from m3e.cli import app
 from m3e.cli.terminal import console, progress, say, show, write_result
-from m3e.errors import DataError, IncompleteError, M3EError, SettingsError
+from m3e.errors import IncompleteError, M3EError, SettingsError
 
 data_app = typer.Typer(
     help="The catalogue of data sets, and the pipeline that cleans them.", no_args_is_help=True, rich_markup_mode=None
@@ -206,8 +206,7 @@ def prepare(
     _say_all([*notes, *prepared.notes])
     _show_prepared(prepared)
     write_result(json, {"out": str(prepared.folder), **prepared.manifest})
-    if prepared.failed:
-        raise IncompleteError(f"{len(prepared.failed)} sets failed: {'; '.join(prepared.failed.values())}")
+    _refuse_failed(prepared)
 
 
 @data_app.command()
@@ -236,6 +235,7 @@ def dedup(
     }
     _report_drops(result, dropped, prepared)
     write_result(json, result)
+    _refuse_failed(prepared)
 
 
 @data_app.command()
@@ -287,6 +287,7 @@ def decontaminate(
     _show_pairs(manifest["by_pair"])
     _report_drops(result, dropped, prepared)
     write_result(json, result)
+    _refuse_failed(prepared)
 
 
 def _ask(place: Path, inputs: Sequence[Path], texts: Sequence[str]) -> dict[str, Any]:
@@ -350,9 +351,12 @@ def _run_on_files(
             overwrite=overwrite,
         )
     _say_all(prepared.notes)
-    if prepared.failed:
-        raise DataError("; ".join(prepared.failed.values()))
     return prepared
+
+
+def _refuse_failed(prepared: Any) -> None:
+    if prepared.failed:
+        raise IncompleteError(f"{len(prepared.failed)} sets failed: {'; '.join(prepared.failed.values())}")
 
 
 def _start(engine: str) -> None:

@@ -77,20 +77,26 @@ def _cached(card: DatasetCard) -> Path:
 
 
 def _materialised(card: DatasetCard, raw: Path | None) -> Path:
-    """The texts of an evaluation set as a parquet file in the cache."""
+    """The texts of an evaluation set, row by row, as a parquet file in the cache."""
     if card.use != "evaluation":
         raise DataError(f"--against {card.name}: this set is for training; name a file, or a set for evaluation")
     path = _cached(card)
     if path.is_file():
         return path
-    rows: list[str] = []
+    rows: list[list[str]] = []
     with atomic_file(path) as temporary:
-        schema = pa.schema([("text", pa.large_string())])
+        schema = pa.schema([("text", pa.large_list(pa.large_string()))])
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for row in open_rows(card, raw=raw, account=Account()):
-                rows += [value for value in row.values() if isinstance(value, str)]
+                rows.append([text for value in row.values() for text in _texts(value)])
                 if len(rows) >= _ROWS_AT_ONCE:
                     writer.write_table(pa.table({"text": rows}, schema=schema))
                     rows = []
             writer.write_table(pa.table({"text": rows}, schema=schema))
     return path
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return [text for item in value for text in _texts(item)] if isinstance(value, list | tuple) else []

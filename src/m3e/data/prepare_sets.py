@@ -17,7 +17,7 @@ from m3e.data.pipeline import SetPlan
 from m3e.data.policy import apply_policy
 from m3e.data.prepare import OnSet, Prepared, Say, run_pipeline
 from m3e.data.preset import Preset, read_preset
-from m3e.data.sets import plan_of_card, plan_of_path
+from m3e.data.sets import plan_of_card, plans_of_paths
 from m3e.errors import DataError, SettingsError
 
 
@@ -121,7 +121,7 @@ def _plans(cards: Sequence[DatasetCard], paths: Sequence[Path], preset: Preset, 
         plan_of_card(card, raw=raw, weight=preset.weights.get(card.name, 1.0), max_rows=preset.max_rows.get(card.name))
         for card in cards
     ]
-    return [*plans, *(plan_of_path(path) for path in paths)]
+    return [*plans, *plans_of_paths(paths, taken=[plan.name for plan in plans])]
 
 
 def _is_file(name: str, cards: Sequence[DatasetCard]) -> bool:

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from m3e.data.filters import Filters
 from m3e.data.near import THRESHOLD
@@ -36,8 +36,8 @@ class Preset(BaseModel):
     simplified: bool = False
     near_duplicates: float = Field(default=THRESHOLD, ge=0, le=1)
     seed: int = 42
-    max_rows: dict[str, int] = {}
-    weights: dict[str, float] = {}
+    max_rows: dict[str, PositiveInt] = {}
+    weights: dict[str, PositiveFloat] = {}
     filters: dict[str, Any] = {}
 
     @property

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from m3e.data.bloom import FILE_NAME, TextFilter
 from m3e.data.contamination import evaluation_keys
 from m3e.data.keys import hashes_of_keys
 from m3e.errors import DataError
+
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,10 @@ def texts_seen(path: Path, seen: TextFilter) -> Seen:
     """
     rows = rows_seen = 0
     known: dict[str, bool] = {}
-    for queries, passages in evaluation_keys(path):
-        keys = [key for key in (*queries, *passages) if key]
-        for key in keys:
-            if key not in known:
-                known[key] = bool(seen.has_hashes(hashes_of_keys([key]))[0])
-        rows += 1
-        rows_seen += any(known[key] for key in keys)
+    pending = evaluation_keys(path)
+    while chunk := [[key for side in sides for key in side if key] for sides in islice(pending, _ROWS_AT_ONCE)]:
+        new = list(dict.fromkeys(key for keys in chunk for key in keys if key not in known))
+        known.update(zip(new, seen.has_hashes(hashes_of_keys(new)).tolist(), strict=True))
+        rows += len(chunk)
+        rows_seen += sum(any(known[key] for key in keys) for keys in chunk)
     return Seen(rows, rows_seen, len(known), sum(known.values()))

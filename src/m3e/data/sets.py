@@ -22,6 +22,7 @@ from m3e.errors import DataError
 from m3e.files import hash_file, hash_settings
 
 _TEXT_COLUMNS = ("text", "content", "sentence", "title", "内容", "正文", "标题")
+_NOT_TEXT = ("label", "labels", "id", "_id", "标签", "dataset")
 
 
 def plan_of_card(
@@ -93,8 +94,14 @@ def plan_of_path(path: Path, *, columns: Mapping[str, str] | None = None, name: 
     )
 
 
-def plans_of_paths(paths: Sequence[Path], columns: Mapping[str, str] | None = None) -> list[SetPlan]:
+def plans_of_paths(
+    paths: Sequence[Path], columns: Mapping[str, str] | None = None, *, taken: Sequence[str] = ()
+) -> list[SetPlan]:
     """A plan for each file or folder, under different names.
+
+    Args:
+        columns: see :func:`plan_of_path`.
+        taken: names of other sets beside them.
 
     Raises:
         DataError: a file is not there.
@@ -102,9 +109,9 @@ def plans_of_paths(paths: Sequence[Path], columns: Mapping[str, str] | None = No
     plans: list[SetPlan] = []
     for path in paths:
         plan = plan_of_path(path, columns=columns)
-        taken = [other.name for other in plans]
+        others = {*taken, *(other.name for other in plans)}
         number = 2
-        while plan.name in taken:
+        while plan.name in others:
             plan = replace(plan, name=f"{plan.name.rsplit('~', 1)[0]}~{number}")
             number += 1
         plans.append(plan)
@@ -158,14 +165,13 @@ def _file_records(
 def _is_single_text(columns: tuple[str, ...]) -> bool:
     """Whether a file holds one text a row: of its columns one is named as a text, and none as a second."""
     texts = [column for column in columns if column in _TEXT_COLUMNS]
-    others = {"label", "labels", "id", "_id", "标签", *texts}
-    return len(texts) == 1 and set(columns) <= others
+    return len(texts) == 1 and set(columns) <= {*_NOT_TEXT, *texts}
 
 
 def _text_of(row: Mapping[str, Any]) -> str | None:
-    """The row's text: of the first column named as one, else of the first that holds one."""
-    named = [row[name] for name in _TEXT_COLUMNS if isinstance(row.get(name), str)]
-    found = named or [value for value in row.values() if isinstance(value, str)]
+    """The row's text: of the first column named as one, else of the first that holds one and is no label."""
+    names = [name for name in _TEXT_COLUMNS if name in row] or [name for name in row if name not in _NOT_TEXT]
+    found = [row[name] for name in names if isinstance(row[name], str)]
     return found[0] if found and _is_writable(found[0]) else None
 
 
