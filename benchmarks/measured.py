@@ -55,14 +55,18 @@ def run_measured(script: Path, arguments: Sequence[str], threads: int = 1) -> di
     return {**found, "peak_rss_mb": round(peak / 2**20)}
 
 
-def report(work: Callable[[], dict[str, Any]]) -> None:
-    """Run ``work`` in the process that :func:`run_measured` started, and answer with its times and its result."""
-    started, processor = time.monotonic(), _processor_seconds()
+def report(prepare: Callable[[], Callable[[], dict[str, Any]]]) -> None:
+    """Time the work that ``prepare`` gives, in the process that :func:`run_measured` started, and answer.
+
+    What cannot be imported is answered as missing.
+    """
     try:
-        found = work()
+        work = prepare()
     except ImportError as error:
         write_json(os.environ["M3E_ANSWER"], {"missing": f"not installed: {error}"})
         return
+    started, processor = time.monotonic(), _processor_seconds()
+    found = work()
     times = {
         "seconds": round(time.monotonic() - started, 2),
         "cpu_seconds": round(_processor_seconds() - processor, 2),
