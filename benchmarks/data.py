@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from measured import PeerMissingError, run_measured
+from synthetic import Planted, row_hashes, write_pairs
 
 from m3e.files import read_json, write_json
 from m3e.machine import machine
-from measured import PeerMissingError, run_measured
-from synthetic import Planted, row_hashes, write_pairs
 
 SCALES, QUICK_SCALES = (100_000, 1_000_000, 5_000_000), (20_000, 100_000)
 BESIDE, QUICK_BESIDE = 100_000, 20_000
@@ -35,8 +35,8 @@ NOTES = {
     "datasketch": "datasets.map with 2 processes (NFKC and strip; MinHash of 128 permutations over the 3-grams of the "
     "joined row, update_batch), MinHashLSH at 0.8: no filters, no shards; near-duplicates of the joined row",
     "datasketch_update": "the same with MinHash.update for each n-gram, as most scripts have it",
-    "rensa": "NFKC and strip, R-MinHash (Rust) over the same 3-grams, its LSH: signatures and look-ups only, in memory; "
-    "no filters, no shards",
+    "rensa": "NFKC and strip, R-MinHash (Rust) over the same 3-grams, its LSH: signatures and look-ups only, in "
+    "memory; no filters, no shards",
     "semhash": "vectors of our static model, USearch, cosine 0.95: another notion of a duplicate, in memory",
 }
 NOT_RUN = {
@@ -141,7 +141,7 @@ class Benchmark:
         return {
             "ours": {"beside": ours, "scales": scales, "checks": checks(scales)},
             "peers": {**peers, **{name: {"note": note} for name, note in NOT_RUN.items()}},
-            "ratios": {name: round(ours["rows_per_second"] / speed, 2) for name, speed in speeds.items()} if ours else {},
+            "ratios": {name: round(ours["rows_per_second"] / speed, 2) for name, speed in speeds.items() if ours},
             "machine": machine().as_dict(),
             "parts": self._parts,
         }

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-
 from measured import report
 
 GRAM, THRESHOLD, PERMUTATIONS = 3, 0.8, 128

@@ -141,13 +141,13 @@ class _Maker:
 
 
 def real_clauses() -> list[str]:
-    """Different clauses of 5 to 25 characters: of the training files under ``M3E_DATA``, else of the shipped samples."""
+    """Different clauses of 5 to 25 characters, of the training files under ``M3E_DATA`` or the shipped samples."""
     found: dict[str, str] = {}
     for text in _real_texts():
         for clause in _CLAUSE.findall(normalise(text)):
             clause = clause.strip()
             key = text_key(clause)
-            if 5 <= len(key) and len(clause) <= 25:
+            if len(key) >= 5 and len(clause) <= 25:
                 found.setdefault(key, clause)
         if len(found) >= _CLAUSES:
             break

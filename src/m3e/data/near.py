@@ -24,7 +24,7 @@ THRESHOLD = 0.8
 SHORT = 10
 """A side of fewer key characters is alike only where it is equal."""
 
-_PAIRS_AT_ONCE = 16384
+_PAIRS_AT_ONCE = 2048  # each row of a mapped file brings its surroundings into memory
 _LEADERS = 8
 _MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
@@ -80,12 +80,12 @@ class Signatures:
         with self._hashes_path.open("r+b") as stream:
             for start, stop in runs:
                 stream.seek(int(rows[start]) * hashes.shape[1] * hashes.itemsize)
-                stream.write(hashes[start:stop])
+                stream.write(hashes[start:stop].tobytes())
         with self._bands_path.open("r+b") as stream:
             for band, values in enumerate(bands):
                 for start, stop in runs:
                     stream.seek((band * self.rows + int(rows[start])) * values.itemsize)
-                    stream.write(values[start:stop])
+                    stream.write(values[start:stop].tobytes())
 
     def band(self, index: int) -> NDArray[np.uint64]:
         """One band's hash of every row."""

@@ -86,7 +86,7 @@ def _needing_work(texts: Sequence[str]) -> list[int]:
     points, ends = code_points(texts)
     classes = _classes()[np.minimum(points, _CLASSES_END)]
     blank = classes == _BLANK
-    starts = np.concatenate(([0], ends[:-1])).astype(np.int64)[:len(ends)]
+    starts = np.concatenate(([0], ends[:-1])).astype(np.int64)[: len(ends)]
     edges = np.zeros(len(points) + 1, np.bool_)  # where a text begins, and so another has ended
     edges[starts] = edges[ends] = True
     beside = blank & (edges[:-1] | edges[1:])

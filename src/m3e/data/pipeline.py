@@ -183,7 +183,7 @@ def _stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts,
                 raise DataError(f"{plan.name}: holds {kind} rows beside {kinds[0]} rows; part it in two sets")
             yield row
 
-    raw = folder / "raw.parquet"
+    raw = folder / "raw"
     count = write_staged(rows(), raw)
     if not count:
         reason = f"; {account.drops[0]}" if account.drops else ""
@@ -203,7 +203,7 @@ def _stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts,
         title_in_passage=plan.title_in_passage,
     )
     _write_columns(clean(raw, choice), count, kind, choice, evaluation, folder)
-    raw.unlink()
+    shutil.rmtree(raw)
     write_json(
         folder / "facts.json",
         {
@@ -274,7 +274,7 @@ def _write_columns(
 
 def _text_bytes(batch: pa.RecordBatch) -> NDArray[np.int64]:
     """How many bytes of text each row has."""
-    total = pc.binary_length(batch["query"]).to_numpy(zero_copy_only=False).astype(np.int64)
+    total: NDArray[np.int64] = pc.binary_length(batch["query"]).to_numpy(zero_copy_only=False).astype(np.int64)
     for name in ("positives", "negatives"):
         lengths = batch[name].value_lengths().to_numpy(zero_copy_only=False)
         ends = np.cumsum(lengths)
