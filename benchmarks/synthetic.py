@@ -67,7 +67,7 @@ class Planted:
         return {name: float(gone[self.kinds == kind].mean()) for name, kind in (("exact", EXACT), ("near", NEAR))}
 
 
-def row_hashes(table: pa.Table) -> NDArray[np.uint64]:
+def row_hashes(table: pa.Table | pa.RecordBatch) -> NDArray[np.uint64]:
     """64 bits for each row of pairs."""
     pairs = zip(table["text"].to_pylist(), table["text_pos"].to_pylist(), strict=True)
     return hashes_of_keys([f"{text}\x1e{positive}" for text, positive in pairs])
@@ -141,7 +141,7 @@ class _Maker:
 
 
 def real_clauses() -> list[str]:
-    """Different clauses of 5 to 25 characters: of the files under ``M3E_DATA``, else of the samples."""
+    """Different clauses of 5 to 25 characters, of the training files under ``M3E_DATA`` or the shipped samples."""
     found: dict[str, str] = {}
     for text in _real_texts():
         for clause in _CLAUSE.findall(normalise(text)):

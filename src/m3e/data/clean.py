@@ -69,8 +69,8 @@ class CleanOptions:
     title_in_passage: bool = False
 
 
-def clean(path: Path, options: CleanOptions) -> Iterator[pa.RecordBatch]:
-    """Staged rows, cleaned and judged, in batches of any order.
+def clean(folder: Path, options: CleanOptions) -> Iterator[pa.RecordBatch]:
+    """The staged rows of a folder's files, cleaned and judged, in batches of any order.
 
     Beside the columns of :data:`~m3e.data.staging.STAGED` there are ``rule`` (0, or 1 + the index of the rule
     broken), ``content`` (the hash of the row's keys, side by side), ``unordered`` (the same whatever the order of
@@ -86,7 +86,7 @@ def clean(path: Path, options: CleanOptions) -> Iterator[pa.RecordBatch]:
     returned = daft.DataType.from_arrow_type(_CLEANED)
     judge = daft.func.batch(return_dtype=returned, unnest=True, use_process=False)(cleaned)
     col = daft.col
-    frame = daft.read_parquet(_without_wildcards(path)).select(
+    frame = daft.read_parquet(_without_wildcards(folder) + "/*.parquet").select(
         *(col(name) for name in ("row", "label", "positive_scores", "negative_scores")),
         judge(col("query"), col("positives"), col("negatives")),
     )

@@ -50,7 +50,8 @@ def stream(frame: Any) -> Iterator[pa.RecordBatch]:
     """A plan's rows in batches, in whatever order the engine finishes them; few of them in memory at a time."""
     import daft
 
-    with daft.execution_config_ctx(default_morsel_size=_ROWS_AT_ONCE):
+    # files are read whole: as many at a time as are asked for stay in memory
+    with daft.execution_config_ctx(default_morsel_size=_ROWS_AT_ONCE, scantask_max_parallel=1):
         yield from frame.to_arrow_iter(results_buffer_size=2)
 
 

@@ -50,6 +50,7 @@ _RANGES = {
     _HAN: ((0x3400, 0xA000), (0xF900, 0xFB00), (0x20000, 0x323B0)),
     _LATIN: ((0x41, 0x250), (0x1E00, 0x1F00), (0xFF21, 0xFF5B)),
 }
+_LETTERS_END = 0x33480
 _LATIN_LETTERS = 5
 _JUDGED_FROM = 10
 _SHARE_FROM = 20
@@ -240,7 +241,7 @@ def _in_other_scripts(keys: Sequence[str], languages: Sequence[str], share: floa
     if not scripts or not keys:
         return np.zeros(len(keys), np.bool_)
     points, ends = code_points(keys)
-    classes = _script_table()[points]
+    classes = _script_table()[np.minimum(points, _LETTERS_END - 1)]
     weight = {_HAN: _sums(classes == _HAN, ends), _LATIN: _sums(classes == _LATIN, ends) / _LATIN_LETTERS}
     good = np.sum([weight[script] for script in scripts], axis=0)
     all_letters = weight[_HAN] + weight[_LATIN] + _sums(classes == _OTHER_LETTER, ends)
@@ -290,8 +291,8 @@ def _sums(flags: NDArray[np.bool_], ends: NDArray[np.int64]) -> NDArray[np.int64
 
 @cache
 def _script_table() -> NDArray[np.uint8]:
-    """For each code point 0, or the script of a letter: Chinese, Latin, another."""
-    letters = [unicodedata.category(chr(point)) in ("Lu", "Ll", "Lt", "Lo") for point in range(0x110000)]
+    """For each code point 0, or the script of a letter: Chinese, Latin, another; no letter lies beyond."""
+    letters = [unicodedata.category(chr(point)) in ("Lu", "Ll", "Lt", "Lo") for point in range(_LETTERS_END)]
     table = np.where(letters, _OTHER_LETTER, 0).astype(np.uint8)
     for script, ranges in _RANGES.items():
         for start, stop in ranges:

@@ -94,10 +94,12 @@ def _is_kept(point: int) -> bool:
 def _folded_table() -> NDArray[np.uint32]:
     """What a key has for each code point below ``_TABLE_END``: a character, nothing, or what its neighbours decide."""
     table = np.full(_TABLE_END + 1, _IN_CONTEXT, np.uint32)
-    seconds = _composing()
-    for point in range(_TABLE_END):
-        folded = unicodedata.normalize("NFKC", chr(point))
-        if any(unicodedata.combining(char) or char in seconds for char in (chr(point), *folded)) or "Σ" in folded:
+    in_context = _composing() | {"Σ", *filter(unicodedata.combining, map(chr, range(_TABLE_END)))}
+    characters = [" " if point == ord("\n") else chr(point) for point in range(_TABLE_END)]
+    # all at once: nothing composes with a line feed
+    folded_texts = unicodedata.normalize("NFKC", "\n".join(characters)).split("\n")
+    for point, (char, folded) in enumerate(zip(characters, folded_texts, strict=True)):
+        if char in in_context or not in_context.isdisjoint(folded):
             continue
         kept = [char for char in folded.lower() if _is_kept(ord(char))]
         if len(kept) < 2:

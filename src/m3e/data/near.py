@@ -24,7 +24,7 @@ THRESHOLD = 0.8
 SHORT = 10
 """A side of fewer key characters is alike only where it is equal."""
 
-_PAIRS_AT_ONCE = 16384
+_PAIRS_AT_ONCE = 2048  # each row of a mapped file brings its surroundings into memory
 _LEADERS = 8
 _MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 

@@ -183,7 +183,7 @@ def _stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts,
                 raise DataError(f"{plan.name}: holds {kind} rows beside {kinds[0]} rows; part it in two sets")
             yield row
 
-    raw = folder / "raw.parquet"
+    raw = folder / "raw"
     count = write_staged(rows(), raw)
     if not count:
         reason = f"; {account.drops[0]}" if account.drops else ""
@@ -203,7 +203,7 @@ def _stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts,
         title_in_passage=plan.title_in_passage,
     )
     _write_columns(clean(raw, choice), count, kind, choice, evaluation, folder)
-    raw.unlink()
+    shutil.rmtree(raw)
     write_json(
         folder / "facts.json",
         {

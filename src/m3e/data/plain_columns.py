@@ -49,7 +49,7 @@ def stream_plain(path: Path, kind: Kind, account: Account) -> Iterator[pa.Record
     fields = REQUIRED_FIELDS[kind]
     start = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:  # what is buffered before, stays
             for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), columns=list(fields)):
                 batch.validate(full=True)  # Arrow takes a file's word that its bytes are UTF-8
                 texts = [batch.column(name).cast(pa.large_string()) for name in fields]

@@ -123,7 +123,7 @@ def _deal(staged: Staged, alive: NDArray[np.bool_], content: NDArray[np.uint64],
 
 
 def _batches(staged: Staged, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(staged.clean_path) as file:
+    with pq.ParquetFile(staged.clean_path, pre_buffer=False) as file:  # what is buffered before, stays
         yield from file.iter_batches(batch_size=8192, columns=list(columns))
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from m3e.files import atomic_file
 from m3e.records import Kind, Pair, Ranked, Record, ScoredPair
 
 TEXT_KIND = "text"
@@ -37,21 +36,36 @@ CLEANED = STAGED.append(pa.field("hashes", pa.large_list(pa.uint64())))
 _UNNUMBERED = pa.schema(list(STAGED)[1:])
 _ROWS_A_BATCH = 8192
 _BYTES_A_BATCH = 32 << 20
+_BYTES_A_FILE = 32 << 20
 
 
-def write_staged(rows: Iterable[dict[str, Any] | pa.RecordBatch], path: Path) -> int:
-    """Write staged rows to parquet, a batch at a time; how many there were.
+def write_staged(rows: Iterable[dict[str, Any] | pa.RecordBatch], folder: Path) -> int:
+    """Write staged rows to parquet files in a new folder, a batch at a time; how many there were.
+
+    An engine takes a whole file into memory, and one after the other: files are bounded.
 
     Args:
         rows: values by the names of :data:`STAGED`, ``row`` left out, as rows are numbered as they come; or many
             rows at once, as :func:`staged_columns` gives them.
     """
-    count = 0
-    with atomic_file(path) as temporary, scratch_writer(temporary, STAGED) as writer:
+    folder.mkdir(parents=True)
+    count = size = files = 0
+    writer = None
+    try:
         for batch in _batches(rows):
+            if writer is None:
+                writer = scratch_writer(folder / f"{files:05d}.parquet", STAGED)
+                files += 1
             numbers = pa.array(np.arange(count, count + batch.num_rows, dtype=np.uint32))
             writer.write_batch(pa.record_batch([numbers, *batch.columns], schema=STAGED))
             count += batch.num_rows
+            size += batch.nbytes
+            if size > _BYTES_A_FILE:
+                writer.close()
+                writer, size = None, 0
+    finally:
+        if writer is not None:
+            writer.close()
     return count
 
 
