@@ -20,6 +20,7 @@ def evaluate_model(
     train: Path | None = typer.Option(None, "--train", help="Training rows of a local classification task."),
     out: Path = typer.Option(Path("results"), "--out", help="Folder of results, mteb's JSON by model and revision."),
     device: str | None = typer.Option(None, "--device", help="cpu, cuda, …"),
+    dtype: str = typer.Option("fp32", "--dtype", help="fp32 for mteb's own scores; auto or bf16 to be sooner."),
     json: Path | None = typer.Option(None, "--json", help="Write the results to this file."),
 ) -> None:
     """Judge a model on mteb's tasks, from local files."""
@@ -27,7 +28,14 @@ def evaluate_model(
     from m3e.evaluation.report import results_table
 
     results = evaluate(
-        model, list(task) or None, suite=suite, data=data or data_folder(), out=out, train=train, device=device
+        model,
+        list(task) or None,
+        suite=suite,
+        data=data or data_folder(),
+        out=out,
+        train=train,
+        device=device,
+        dtype=dtype,  # type: ignore[arg-type]  # checked by Encoder
     )
     for line in results.notes:
         say(line)
