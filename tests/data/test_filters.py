@@ -131,6 +131,7 @@ def test_runs_of_one_character(text: str, stays: bool) -> None:
     [
         ("哈" * 19, True),  # shorter than twenty
         ("哈哈好" * 7, False),
+        ("哈哈好" * 5 + "哈好哈好哈", False),  # as far apart as can be
         ("哈好" * 10, True),
         ("哈" * 12 + "一二三四五六七八", True),  # exactly the share
         ("哈" * 13 + "一二三四五六七", False),

@@ -82,7 +82,7 @@ def test_a_classification_set_gives_single_texts(tmp_path: Path) -> None:
     lines(
         tmp_path / "faq.jsonl",
         {"label": "好评", "text": "很好吃"},
-        {"label": "差评", "text": None},
+        {"label": "差评", "text": None, "备注": "没有写"},
         {"label": "差评", "text": "不好吃"},
     )
     rows, account = read(plan_of_card(card(kind="classification"), raw=tmp_path))
