@@ -155,9 +155,14 @@ def test_unknown_lies_between_yes_and_no() -> None:
 
 @pytest.mark.parametrize(
     ("use", "kind", "trains"),
-    [("train", "pair", True), ("train", "classification", False), ("evaluation", "pair", False)],
+    [
+        ("train", "pair", True),
+        ("train", "classification", True),
+        ("train", "retrieval", False),
+        ("evaluation", "pair", False),
+    ],
 )
-def test_only_training_records_of_training_sets_train(use: str, kind: str, trains: bool) -> None:
+def test_only_records_and_texts_of_training_sets_train(use: str, kind: str, trains: bool) -> None:
     assert parse_card({**CARD, "use": use, "kind": kind}, "zoo.toml").trains is trains
 
 

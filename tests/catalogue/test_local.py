@@ -74,7 +74,7 @@ def test_kind_category_and_languages_come_from_the_words_of_the_row(folder: Path
     found = {card.name: (card.kind, card.category, card.languages) for card in read_catalogue(folder)}
     assert found == {
         "riddles": ("pair", "s2s", ("zh",)),
-        "inference": ("pair", "s2s", ("zh",)),
+        "inference": ("scored_pair", "s2s", ("zh",)),
         "questions": ("scored_pair", "s2s", ("zh",)),
         "translations": ("pair", "s2s", ("zh", "en")),
         "functions": ("pair", "s2c", ("zh", "code")),
@@ -91,10 +91,12 @@ def test_only_alike_sides_without_a_direction_may_be_swapped(folder: Path) -> No
     assert symmetric == ["inference", "questions", "translations", "reviews"]
 
 
-def test_of_inference_only_what_is_entailed_is_a_pair(folder: Path) -> None:
+def test_classes_of_inference_become_grades_of_likeness(folder: Path) -> None:
     mapping = read_catalogue(folder)[1].mapping
-    assert mapping.where == {"label": ("entailment",)}
-    assert [fields.of_record for fields in mapping.fields] == [{"text": "sentence1", "text_pos": "sentence2"}]
+    assert mapping.labels == {"entailment": 2, "neutral": 1, "contradiction": 0}
+    assert [fields.of_record for fields in mapping.fields] == [
+        {"sentence1": "sentence1", "sentence2": "sentence2", "label": "label"}
+    ]
 
 
 def test_every_training_file_of_a_set_is_a_part_of_it(folder: Path) -> None:

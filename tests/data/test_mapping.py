@@ -237,3 +237,11 @@ def test_nested_rows_of_documents_in_lines_and_of_broken_ones(tmp_path):
     path.write_text('{"data": [\n{"q": ')
     with pytest.raises(DataError, match="n, line 2: the JSON is broken or cut off"):
         read_nested(path, "n", "data[]")
+
+
+def test_names_of_classes_become_numbers_and_other_rows_lack_a_label() -> None:
+    fields = {"sentence1": "a", "sentence2": "b", "label": "c"}
+    mapping = RowMapping.model_validate({"labels": {"entailment": 2, "0": 1.5}, "fields": [fields]})
+    rows = [{"a": "一", "b": "二", "c": value} for value in ("entailment", 0, "neutral")]
+    mapped = list(map_table(table_of_rows(rows, "nli"), mapping).rows)
+    assert [row["label"] for row in mapped] == [2.0, 1.5, None]

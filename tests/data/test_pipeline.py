@@ -268,10 +268,12 @@ def test_boilerplate_answers_all_go(tmp_path: Path) -> None:
     rows = [row(f"问题{name}", "请联系客服") for name in "一二三四"]
     rows += [row(f"别的{name}", "请看说明书") for name in "一二三"]
     options = PipelineOptions(filters=Filters(boilerplate=3))
-    done = run_pipeline([planned("a", rows), planned("b", rows[:3])], tmp_path / "out", options)
+    others = [row(f"新的{name}", "请联系客服") for name in "一二三"]
+    repeated = [row("别的一", "请看说明书")] * 9  # one row many times is a duplicate, not boilerplate
+    done = run_pipeline([planned("a", rows + repeated), planned("b", others)], tmp_path / "out", options)
     assert texts(done, "a") == {"别的一", "别的二", "别的三"}
-    assert entry_of(done, "a")["dropped"] == {"boilerplate": 4}
-    assert texts(done, "b") == {"问题一", "问题二", "问题三"}  # counted set by set
+    assert entry_of(done, "a")["dropped"] == {"exact_duplicate": 9, "boilerplate": 4}
+    assert texts(done, "b") == {"新的一", "新的二", "新的三"}  # counted set by set
     scored = planned("s", [{**found, "label": 1.0} for found in rows], "scored_pair")
     assert run_pipeline([scored], tmp_path / "s", options).manifest["rows_out"] == 7
 

@@ -37,8 +37,12 @@ def split_of(path: Path) -> str:
 
 
 def evaluation_files(folder: Path) -> list[Path]:
-    """Every file of a dev, test or trial split in the folder."""
-    return sorted(path for path in folder.glob("*.parquet") if split_of(path) in EVALUATION_SPLITS)
+    """Every file of a dev, test or trial split in the folder that holds texts, and not only ids."""
+    return sorted(
+        path
+        for path in folder.glob("*.parquet")
+        if split_of(path) in EVALUATION_SPLITS and not path.name.endswith((".qrels.parquet", ".candidates.parquet"))
+    )
 
 
 def training_files(folder: Path) -> dict[str, list[Path]]:

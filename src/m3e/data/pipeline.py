@@ -26,8 +26,8 @@ from m3e.records import Kind
 
 DROPS = (
     *RULES,
-    "boilerplate",
     "exact_duplicate",
+    "boilerplate",
     "near_duplicate",
     "contaminated_exact",
     "contaminated_near",
@@ -329,15 +329,16 @@ def decide(
     verdicts = np.concatenate([staged.column("rule") for staged in sets]).astype(np.uint8)
     content = np.concatenate([staged.column("content") for staged in sets])
     bounds = np.cumsum([0, *(staged.rows for staged in sets)])
-    if options.filters is not None and options.filters.boilerplate is not None:
-        for index, staged in enumerate(sets):
-            if staged.kind not in (TEXT_KIND, Kind.SCORED_PAIR):
-                part = verdicts[bounds[index] : bounds[index + 1]]
-                _mark(part, _too_common(staged.column("positive"), options.filters.boilerplate), "boilerplate")
     order = _best_first(sets)
     if options.duplicates:
         say("looking for exact duplicates")
         _mark(verdicts, _repeated(content, order[verdicts[order] == 0]), "exact_duplicate")
+    if options.filters is not None and options.filters.boilerplate is not None:
+        for index, staged in enumerate(sets):
+            if staged.kind not in (TEXT_KIND, Kind.SCORED_PAIR):
+                part = verdicts[bounds[index] : bounds[index + 1]]
+                too_common = _too_common(staged.column("positive"), part == 0, options.filters.boilerplate)
+                _mark(part, too_common, "boilerplate")
     if options.near_duplicates is not None:
         say("looking for near-duplicates")
         alive = order[verdicts[order] == 0]
@@ -387,10 +388,10 @@ def _mark(verdicts: NDArray[np.uint8], flags: NDArray[np.bool_], rule: str) -> N
     verdicts[flags & (verdicts == 0)] = _NUMBER[rule]
 
 
-def _too_common(positives: NDArray[np.uint64], limit: int) -> NDArray[np.bool_]:
-    _, inverse, counted = np.unique(positives, return_inverse=True, return_counts=True)
-    common: NDArray[np.bool_] = counted[inverse] > limit
-    return common
+def _too_common(positives: NDArray[np.uint64], alive: NDArray[np.bool_], limit: int) -> NDArray[np.bool_]:
+    """Rows whose positive more than ``limit`` rows have that are alive."""
+    values, counted = np.unique(positives[alive], return_counts=True)
+    return np.isin(positives, values[counted > limit])
 
 
 def _best_first(sets: Sequence[Staged]) -> NDArray[np.uint32]:
