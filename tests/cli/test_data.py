@@ -349,7 +349,7 @@ def test_a_file_that_fails_beside_one_that_does_not(cli) -> None:
     Path("bad.jsonl").write_text('{"text": "问", "text_pos": ', "utf-8")
     done = cli("data", "dedup", "bad.jsonl", good, "--out", "d", "--json", "r.json")
     assert (done.code, done.err.count("\n")) == (3, 1)
-    assert "1 sets failed: " in done.err
+    assert "1 of the sets failed; the others are written: " in done.err
     assert "bad.jsonl" in done.err
     assert result()["rows_out"] == 3
     assert len(kept("d")) == 3
@@ -519,7 +519,7 @@ def test_prepare_for_sale(cli) -> None:
 def test_a_set_that_fails_is_named_and_the_others_are_written(cli) -> None:
     done = cli("data", "prepare", "--sets", "broken,faq", "--out", "p", "--json", "r.json")
     assert (done.code, done.err.count("\n")) == (3, 1)
-    assert "1 sets failed: " in done.err
+    assert "1 of the sets failed; the others are written: " in done.err
     assert "broken.train.parquet" in done.err
     assert list(result()["failed"]) == ["broken"]
     assert len(kept("p")) == 10

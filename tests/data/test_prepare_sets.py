@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from planned_sets import entry_of, listed_folder, texts
 
+from m3e.data.downloads import NotThereError
 from m3e.data.filters import Filters
 from m3e.data.prepare_sets import chosen_preset, prepare_sets
 from m3e.data.preset import Preset
@@ -157,3 +158,27 @@ def test_a_number_of_rows_that_nobody_expected_is_said(data: Path, tmp_path: Pat
     monkeypatch.setattr(module, "all_cards", lambda: changed)
     _, notes = prepare_sets(chosen(sets=["faq", "riddles"]), tmp_path / "out")
     assert notes == ["warning: faq has 4 rows where its card expects 100"]
+
+
+def test_sets_of_a_group_that_are_not_here_are_passed_over_but_named_ones_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("M3E_DATA", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("M3E_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("m3e.data.downloads._fetch", _no_web)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    lines = ["title,question,reply,is_best", "离婚,孩子归谁抚养,要看父母双方的具体条件,1"]
+    (raw / "lawzhidao_filter.csv").write_text("\n".join(lines), "utf-8")
+    said: list[str] = []
+    prepared, _ = prepare_sets(Preset(sets=("m3e",)), tmp_path / "out", raw=raw, say=said.append)
+    assert [entry["dataset"] for entry in prepared.manifest["datasets"]] == ["lawzhidao"]
+    assert prepared.failed == {}
+    assert any(line.startswith("28 sets of the catalogue are not here") and "webqa" in line for line in said)
+    named, _ = prepare_sets(Preset(sets=("lawzhidao", "webqa")), tmp_path / "named", raw=raw)
+    assert list(named.failed) == ["webqa"]
+
+
+def _no_web(url: str, target: Path, *, is_page: bool) -> None:
+    raise NotThereError("no answer: this test has no web")

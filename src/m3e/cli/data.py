@@ -356,7 +356,9 @@ def _run_on_files(
 
 def _refuse_failed(prepared: Any) -> None:
     if prepared.failed:
-        raise IncompleteError(f"{len(prepared.failed)} sets failed: {'; '.join(prepared.failed.values())}")
+        raise IncompleteError(
+            f"{len(prepared.failed)} of the sets failed; the others are written: {'; '.join(prepared.failed.values())}"
+        )
 
 
 def _start(engine: str) -> None:

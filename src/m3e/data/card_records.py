@@ -22,11 +22,16 @@ from m3e.data.streams import Account, stream_table, stream_tables
 from m3e.data.tableqa import Header, read_headers
 from m3e.data.tables import Row, Table
 from m3e.data.text_files import read_table
-from m3e.errors import DataError, HubUnreachableError
+from m3e.errors import DataError, HubUnreachableError, M3EError
 from m3e.files import cache_folder
 from m3e.records import Kind, Record
 
 T = TypeVar("T")
+
+
+class SourcesMissingError(DataError):
+    """None of a set's sources is there; none is damaged."""
+
 
 _HEAD_ROWS = 1000
 """Of a hub's data set without a mapping, the rows that tell what its columns mean: all cannot be read twice."""
@@ -81,6 +86,17 @@ def open_rows(
     yield from _of_each_part(card, read, account)
 
 
+def missing_reason(card: DatasetCard, *, raw: Path | None = None) -> str | None:
+    """Why a set is not here; ``None`` where its first row can be had, or cannot for another reason than that."""
+    try:
+        next(open_rows(card, raw=raw, account=Account()), None)
+    except SourcesMissingError as error:
+        return str(error)
+    except M3EError:  # it is here, and damaged: who reads it will say so
+        return None
+    return None
+
+
 def _of_each_part(card: DatasetCard, read: Callable[[Source], Iterator[T]], account: Account) -> Iterator[T]:
     if not card.sources:
         raise DataError(f"{card.name}: its card names no source; add one to its TOML")
@@ -95,7 +111,7 @@ def _of_each_part(card: DatasetCard, read: Callable[[Source], Iterator[T]], acco
             else:
                 break
         else:
-            raise DataError(_nothing_message(card, refused))
+            raise SourcesMissingError(_nothing_message(card, refused))
 
 
 @dataclass(frozen=True)
@@ -207,7 +223,6 @@ class _Reading:
             splits = stream_hub_splits(source.hub or "", source.splits, config=source.config, revision=source.revision)
         except (HubUnreachableError, DataError) as error:
             raise NotThereError(str(error)) from error
-        self.account.note(f"{self.card.name}: read from the hub's {source.hub}")
         for split in splits:
             yield _RawTable(split.table, split, is_last=len(splits) == 1)
 
@@ -219,8 +234,6 @@ class _Reading:
         with scratch_folder(cache) as scratch:
             headers = self._headers(path, name, scratch) if mapping.tables else {}
             for file in list_raw_files(path, is_wanted, scratch, name):
-                if not count:
-                    self.account.note(f"{self.card.name}: read from {source.place}")
                 count += 1
                 with self._table_of(file, source, scratch) as table:
                     yield _RawTable(table, None, headers, is_last=file.path == path)

@@ -56,7 +56,14 @@ def fetch(url: str, cache: Path, *, sha256: str | None = None) -> Path:
     return target
 
 
+_SILENT: dict[str, str] = {}
+"""Servers that did not answer in this run, and why: waiting for each again would add up over many sets."""
+
+
 def _fetch(url: str, target: Path, *, is_page: bool) -> None:
+    server = urllib.parse.urlsplit(url).netloc
+    if server in _SILENT:
+        raise NotThereError(_SILENT[server])
     try:
         response = _opener().open(
             urllib.request.Request(url, headers={"User-Agent": "m3e"}),
@@ -65,7 +72,8 @@ def _fetch(url: str, target: Path, *, is_page: bool) -> None:
     except urllib.error.HTTPError as error:
         raise NotThereError(f"the server answers {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise NotThereError(f"no answer: {getattr(error, 'reason', None) or error}") from error
+        _SILENT[server] = f"no answer: {getattr(error, 'reason', None) or error}"
+        raise NotThereError(_SILENT[server]) from error
     with response, target.open("wb") as file:
         if not is_page and response.headers.get_content_type() in _WEB_PAGES:
             raise NotThereError("it gives a web page, not a file")

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from m3e.data.labels import is_entailment_class
@@ -157,11 +158,16 @@ def _is_offline() -> bool:
 
 
 def _hub_answers() -> bool:
-    """Whether anything at all answers at the hub's address; asked through the hub client, which knows of proxies."""
-    from huggingface_hub import get_session
+    """Whether anything at all answers at the hub's address; asked once in a run, as many sets may want to know."""
+    return _answers(_endpoint())
+
+
+@cache
+def _answers(endpoint: str) -> bool:
+    from huggingface_hub import get_session  # the hub's client knows of proxies
 
     try:
-        get_session().head(_endpoint(), timeout=TIMEOUT_SECONDS)
+        get_session().head(endpoint, timeout=TIMEOUT_SECONDS)
     except Exception:  # requests' and httpx' errors have no base in common
         return False
     return True

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from m3e.catalogue.cards import DatasetCard
 from m3e.catalogue.local import data_folder
 from m3e.catalogue.shelf import GROUPS, all_cards, find_card, select_cards
+from m3e.data.card_records import missing_reason
 from m3e.data.evaluation_sets import evaluation_paths
 from m3e.data.pipeline import SetPlan
 from m3e.data.policy import apply_policy
@@ -93,6 +94,14 @@ def prepare_sets(
             "describe it in a folder with a catalogue.csv (M3E_DATA), or use --policy any"
         )
     kept, notes = apply_policy(chosen, preset.policy, named=asked) if chosen else ([], [])
+    kept, absent = _here(kept, [name for name in preset.sets if name not in GROUPS], cards, raw)
+    if absent:
+        notes.append(
+            f"{len(absent)} sets of the catalogue are not here and are passed over: {', '.join(absent)}; "
+            "m3e data show NAME says where to get one"
+        )
+    if not kept and not paths:
+        raise DataError(f"none of the sets is here: {', '.join(absent)}; m3e data show NAME says where to get one")
     evaluation, more = evaluation_paths(against, cards, folder=data_folder(), raw=raw)
     for line in (*notes, *more):
         say(line)
@@ -109,6 +118,15 @@ def prepare_sets(
         overwrite=overwrite,
     )
     return prepared, _surprises(kept, prepared)
+
+
+def _here(
+    cards: Sequence[DatasetCard], named: Sequence[str], catalogue: Sequence[DatasetCard], raw: Path | None
+) -> tuple[list[DatasetCard], list[str]]:
+    """The cards that can be read, and the names of those of a group that cannot; named ones fail when read."""
+    wanted = {find_card(name, catalogue).name for name in named if not _is_file(name, catalogue)}
+    absent = [card.name for card in cards if card.name not in wanted and missing_reason(card, raw=raw) is not None]
+    return [card for card in cards if card.name not in absent], absent
 
 
 def _plans(cards: Sequence[DatasetCard], paths: Sequence[Path], preset: Preset, raw: Path | None) -> list[SetPlan]:
