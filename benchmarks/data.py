@@ -92,14 +92,14 @@ class Benchmark:
 
     def run(self) -> None:
         self._side_by_side()
-        for name in ("datasketch_update", "rensa", "semhash"):
-            if f"beside/{name}" not in self._parts:
-                self._keep(f"beside/{name}", self._peer(name))
         for rows in self._scales:
             if f"scale/{rows}" not in self._parts:
                 path, planted = self._pairs(rows)
                 self._keep(f"scale/{rows}", one_run("ours", path, planted, self._scratch))
                 path.unlink()
+        for name in ("datasketch_update", "rensa", "semhash"):
+            if f"beside/{name}" not in self._parts:
+                self._keep(f"beside/{name}", self._peer(name))
 
     def _side_by_side(self) -> None:
         """Ours and datasketch by turns, on the same rows."""

@@ -50,9 +50,15 @@ def stream(frame: Any) -> Iterator[pa.RecordBatch]:
     """A plan's rows in batches, in whatever order the engine finishes them; few of them in memory at a time."""
     import daft
 
-    # files are read whole: as many at a time as are asked for stay in memory
-    with daft.execution_config_ctx(default_morsel_size=_ROWS_AT_ONCE, scantask_max_parallel=1):
+    with daft.execution_config_ctx(default_morsel_size=_ROWS_AT_ONCE, **_reading()):
         yield from frame.to_arrow_iter(results_buffer_size=2)
+
+
+def _reading() -> dict[str, Any]:
+    """How files are dealt out: they are read whole, so here one at a time, and on a cluster each as a task."""
+    if _STARTED[:1] == [LOCAL]:
+        return {"scantask_max_parallel": 1}
+    return {"enable_scan_task_split_and_merge": True, "scan_tasks_min_size_bytes": 1}
 
 
 def _set_runner(daft: Any, engine: str) -> None:

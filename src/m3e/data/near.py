@@ -5,7 +5,6 @@ A row has two sides, and both must be alike: many questions about one passage ar
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ THRESHOLD = 0.8
 SHORT = 10
 """A side of fewer key characters is alike only where it is equal."""
 
-_PAIRS_AT_ONCE = 2048  # each row of a mapped file brings its surroundings into memory
+_PAIRS_AT_ONCE = 16384
 _LEADERS = 8
 _MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
@@ -74,7 +73,7 @@ class Signatures:
         """
         hashes = np.concatenate((left.astype(np.uint16), right.astype(np.uint16)), axis=1)
         bands = [_band_hash(left[:, part], right[:, part], group) for part in _BAND_COLUMNS]
-        # rows come in runs; a file that is written in pieces, unlike a mapped one, takes no memory
+        # rows come in runs
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
         runs = list(zip([0, *breaks.tolist()], [*breaks.tolist(), len(rows)], strict=True)) if len(rows) else []
         with self._hashes_path.open("r+b") as stream:
@@ -93,11 +92,22 @@ class Signatures:
             stream.seek(index * self.rows * 8)
             return np.fromfile(stream, np.uint64, self.rows)
 
-    def hashes(self) -> NDArray[np.uint16]:
-        """The rows' hashes, mapped from the disk: shape (rows, 2 x HASHES)."""
-        if self.rows == 0:
-            return np.empty((0, 2 * HASHES), np.uint16)
-        return np.memmap(self._hashes_path, np.uint16, "r", shape=(self.rows, 2 * HASHES))
+    def hashes(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint16]:
+        """The hashes of some rows, or of all: shape (rows, 2 x HASHES).
+
+        They are read, not mapped: of a mapped file all that was ever touched, and more, counts as memory.
+        """
+        shape = (-1, 2 * HASHES)
+        if rows is None:
+            return np.fromfile(self._hashes_path, np.uint16).reshape(shape)
+        each, places = np.unique(rows, return_inverse=True)
+        size = 4 * HASHES
+        found = bytearray()
+        with self._hashes_path.open("rb", buffering=0) as stream:
+            for row in each.tolist():
+                stream.seek(row * size)
+                found += stream.read(size)
+        return np.frombuffer(found, np.uint16).reshape(shape)[places]
 
 
 def near_duplicates(
@@ -220,7 +230,6 @@ def _resolve(rows: NDArray[np.uint32], parent: NDArray[np.uint32], total: int) -
 def _comparison(sets: Sequence[Signatures], threshold: float) -> Comparison:
     """Whether the rows of two arrays are alike, by their numbers over all sets."""
     bounds = np.cumsum([signatures.rows for signatures in sets])
-    maps = [signatures.hashes() for signatures in sets]
     needed = int(np.ceil(threshold * HASHES))
 
     def hashes_of(rows: NDArray[np.int64]) -> NDArray[np.uint16]:
@@ -228,8 +237,7 @@ def _comparison(sets: Sequence[Signatures], threshold: float) -> Comparison:
         found = np.empty((len(rows), 2 * HASHES), np.uint16)
         for index in np.unique(owner):
             mine = owner == index
-            found[mine] = maps[index][rows[mine] - (bounds[index] - sets[index].rows)]
-            _forget(maps[index])
+            found[mine] = sets[index].hashes(rows[mine] - (bounds[index] - sets[index].rows))
         return found
 
     def similar(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -252,10 +260,3 @@ def _band_hash(left: NDArray[np.uint32], right: NDArray[np.uint32], group: NDArr
         mixed = (mixed ^ right[:, column].astype(np.uint64)) * multiplier
         mixed ^= mixed >> np.uint64(32)
     return mixed
-
-
-def _forget(array: NDArray[np.uint16]) -> None:
-    """Give a mapped file's pages back: they would count as memory, and grow with the data."""
-    mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
