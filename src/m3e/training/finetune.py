@@ -24,6 +24,8 @@ from m3e.training.rows import hold_out, to_dataset
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from m3e.training.guide import Guide
+
 STEP = "finetune"
 WORK_FOLDER = "checkpoints"
 
@@ -191,6 +193,7 @@ def _run(
     from m3e.training.loop import CHECKPOINT_PREFIX, train
     from m3e.training.losses import loss_for
 
+    guide = _guide(model, plan, options)  # before the first step, and before a checkpoint's weights are loaded
     if checkpoint is None:
         guard.look(0)
     else:
@@ -198,7 +201,14 @@ def _run(
     return train(
         model,
         to_dataset(plan.train, plan.kind),
-        loss_for(plan.kind, model, options.temperature, plan.mini_batch_size),
+        loss_for(
+            plan.kind,
+            model,
+            options.temperature,
+            plan.mini_batch_size,
+            guide,
+            options.false_negative_margin or 0.0,
+        ),
         replace(options, batch_size=plan.batch_size),
         lr=plan.lr,
         precision=plan.precision,
@@ -209,6 +219,19 @@ def _run(
         on_step=on_step,
         epoch_end=epoch_end,
     )
+
+
+def _is_guided(plan: Plan, options: FineTuneOptions) -> bool:
+    """Whether likely paraphrases are left out of the negatives: of contrastive rows whose sides look alike."""
+    return plan.symmetric and plan.kind is not Kind.SCORED_PAIR and options.false_negative_margin is not None
+
+
+def _guide(model: SentenceTransformer, plan: Plan, options: FineTuneOptions) -> Guide | None:
+    from m3e.training.guide import Guide
+
+    if not _is_guided(plan, options):
+        return None
+    return Guide.of(model, plan.train, next(iter(plan.prompts.values()), ""))
 
 
 def _merge(
@@ -253,6 +276,11 @@ def _announcements(model: SentenceTransformer, data: RecordSet, plan: Plan, opti
         f"{loss}, temperature {options.temperature}; batch {plan.batch_size}{cached}; learning rate {plan.lr:g}; "
         f"{options.strategy.name} training in {plan.precision} on {model.device}; {_length_text(model)}"
     )
+    if _is_guided(plan, options):
+        lines.append(
+            "both sides look alike: in a batch, likely paraphrases are no negatives "
+            f"(margin {options.false_negative_margin:g})"
+        )
     if model.prompts and any(model.prompts.values()):
         sides = (
             "both sides look alike: query prompt on both"

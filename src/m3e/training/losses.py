@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss, Multip
 from torch import Tensor, nn
 
 from m3e.records import Kind
+from m3e.training.guide import Guide, likely_positives
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -38,17 +39,29 @@ class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
     ``labels`` are text ids of shape (batch, columns), equal where texts are equal, :data:`NO_TEXT` for an
     empty slot. Without labels all other rows are negatives, as in sentence-transformers.
 
+    With a ``guide`` other rows' candidates that the starting model finds about as like as the row's own positive
+    are left out too (:func:`m3e.training.guide.likely_positives`): among questions of one kind, many are
+    paraphrases of each other that no file says are.
+
     Source: van den Oord et al. 2018 (arXiv:1807.03748); both directions: Günther et al. 2024
     (arXiv:2310.19923).
     """
 
-    def __init__(self, model: SentenceTransformer, temperature: float = 0.05) -> None:
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        temperature: float = 0.05,
+        guide: Guide | None = None,
+        margin: float = 0.0,
+    ) -> None:
         super().__init__(
             model,
             scale=1 / temperature,
             directions=("query_to_doc", "doc_to_query"),
             partition_mode="per_direction",
         )
+        self.guide = guide
+        self.margin = margin
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None) -> Tensor:
         """The batch's mean loss, a scalar.
@@ -65,6 +78,9 @@ class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
         to_documents = self.similarity_fct(queries, documents) * self.scale
         to_queries = to_documents[:, :batch].T
         not_document, not_query = false_negatives(labels)
+        if self.guide is not None:
+            likely_document, likely_query = guided_false_negatives(labels, self.guide, self.margin)
+            not_document, not_query = not_document | likely_document, not_query | likely_query
         positive = to_documents.diagonal()
         forward = torch.logsumexp(to_documents.masked_fill(not_document, -torch.inf), dim=1)
         backward = torch.logsumexp(to_queries.masked_fill(not_query, -torch.inf), dim=1)
@@ -92,6 +108,15 @@ def false_negatives(ids: Tensor) -> tuple[Tensor, Tensor]:
     own = torch.eye(batch, dtype=torch.bool, device=ids.device)
     not_document[:, :batch] &= ~own
     return not_document, not_query & ~own
+
+
+def guided_false_negatives(ids: Tensor, guide: Guide, margin: float) -> tuple[Tensor, Tensor]:
+    """What the guide takes for no negative of a row: masks of the same shapes as :func:`false_negatives`."""
+    batch, columns = ids.shape
+    own = torch.eye(batch, dtype=torch.bool, device=ids.device)
+    likeness = guide.likeness(ids[:, 0], ids[:, 1:].T.reshape(-1))
+    documents = likely_positives(likeness, own.repeat(1, columns - 1), margin)
+    return documents, likely_positives(likeness[:, :batch].T, own, margin)
 
 
 class CachedLoss(CachedLossMixin, nn.Module):
@@ -128,11 +153,16 @@ class CachedLoss(CachedLossMixin, nn.Module):
 
 
 def loss_for(
-    kind: Kind, model: SentenceTransformer, temperature: float, mini_batch_size: int | None
+    kind: Kind,
+    model: SentenceTransformer,
+    temperature: float,
+    mini_batch_size: int | None,
+    guide: Guide | None = None,
+    margin: float = 0.0,
 ) -> InBatchSoftmaxLoss | CoSENTLoss | CachedLoss:
     """The loss of a record kind; with ``mini_batch_size`` its gradient-cached form."""
     if kind is Kind.SCORED_PAIR:
         loss: InBatchSoftmaxLoss | CoSENTLoss = CoSENTLoss(model, scale=1 / temperature)
     else:
-        loss = InBatchSoftmaxLoss(model, temperature)
+        loss = InBatchSoftmaxLoss(model, temperature, guide, margin)
     return CachedLoss(loss, mini_batch_size) if mini_batch_size else loss

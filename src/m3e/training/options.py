@@ -22,6 +22,9 @@ class FineTuneOptions:
         lr: peak learning rate; ``None`` takes :func:`suggested_lr`.
         max_length: tokens a text; ``None`` keeps the model's own.
         temperature: of the softmax over cosines, and of CoSENT.
+        false_negative_margin: for rows whose sides look alike: others in the batch that the starting model finds
+            nearly as like as the row's positive are none of its negatives; ``None`` takes them all. See
+            :func:`m3e.training.guide.likely_positives`.
         weight_decay: of AdamW, not applied to biases and layer norms.
         warmup: steps, or a fraction of all steps where below 1.
         schedule: what the learning rate does after warm-up.
@@ -45,6 +48,7 @@ class FineTuneOptions:
     lr: float | None = None
     max_length: int | None = None
     temperature: float = 0.05
+    false_negative_margin: float | None = 0.2
     weight_decay: float = 0.01
     warmup: float = 0.1
     schedule: Schedule = "linear"
@@ -83,6 +87,8 @@ class FineTuneOptions:
         _at_least_one("keep_checkpoints", self.keep_checkpoints)
         if self.merge is not None and not 0 <= self.merge <= 1:
             raise SettingsError(f"merge is {self.merge}; it is the starting model's share, between 0 and 1")
+        if self.false_negative_margin is not None and not 0 <= self.false_negative_margin <= 1:
+            raise SettingsError(f"false_negative_margin is {self.false_negative_margin}; it is a share between 0 and 1")
         if self.schedule not in ("linear", "cosine"):
             raise SettingsError(f"schedule {self.schedule!r} is not known; choose linear or cosine")
         if self.precision not in ("auto", "fp32", "bf16", "fp16"):

@@ -1,0 +1,74 @@
+"""What the starting model thinks of the training texts: which in-batch negatives are likely none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from m3e.inference import Encoder
+from m3e.training.rows import Example, text_id
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+MOST_TEXTS = 400_000
+"""Beyond so many different texts their vectors would take too much memory, and no guide is made."""
+
+
+class Guide:
+    """Vectors of training texts by the model as it was before training.
+
+    Args:
+        ids: text ids, each once.
+        vectors: of shape (texts, dimension), of length 1.
+    """
+
+    def __init__(self, ids: Tensor, vectors: Tensor) -> None:
+        order = torch.argsort(ids)
+        self.ids = ids[order]
+        self.vectors = vectors[order].half()
+
+    @classmethod
+    def of(cls, model: SentenceTransformer, rows: Iterable[Example], prompt: str) -> Guide | None:
+        """The guide for some rows, all texts after one prompt; ``None`` where they have too many texts."""
+        texts = {text_id(text): text for row in rows for text in row.texts}
+        if len(texts) > MOST_TEXTS:
+            return None
+        vectors = Encoder(model).encode(list(texts.values()), prompt=prompt)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return cls(torch.tensor(list(texts)), torch.from_numpy(vectors / np.maximum(lengths, 1e-12)))
+
+    def likeness(self, first: Tensor, second: Tensor) -> Tensor:
+        """Cosines of all pairs of two lists of text ids: shape (first, second), fp32; unknown ids are like nothing."""
+        product: Tensor = self._vectors_of(first) @ self._vectors_of(second).T
+        return product
+
+    def _vectors_of(self, ids: Tensor) -> Tensor:
+        wanted = ids.cpu().contiguous()
+        places = torch.searchsorted(self.ids, wanted).clamp(max=len(self.ids) - 1)
+        known = self.ids[places] == wanted
+        return (self.vectors[places].float() * known[:, None]).to(ids.device)
+
+
+def likely_positives(likeness: Tensor, own: Tensor, margin: float) -> Tensor:
+    """Which other rows' candidates are about as like a row's text as its own positive is.
+
+    Those above ``p - margin * (p - m)``, with ``p`` the likeness of the row's positive and ``m`` the mean of all
+    others: a margin that does not depend on how wide a model spreads its cosines.
+
+    Args:
+        likeness: of shape (rows, candidates).
+        own: of the same shape, true for the row's own candidates, which are never marked; the first of them
+            is its positive.
+        margin: the share of the gap between positive and mean, 0..1.
+
+    Source: after GISTEmbed (Solatorio 2024, arXiv:2402.16829), with the starting model as the guide.
+    """
+    positive = likeness.gather(1, own.to(torch.uint8).argmax(dim=1, keepdim=True))
+    others = ~own
+    mean = (likeness * others).sum(dim=1, keepdim=True) / others.sum(dim=1, keepdim=True).clamp(min=1)
+    return (likeness > positive - margin * (positive - mean)) & others
