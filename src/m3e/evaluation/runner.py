@@ -113,9 +113,8 @@ def _scorer(model: Any, device: str | None) -> tuple[str, Any]:
 
 def _facts(scorer: Any) -> dict[str, int | None]:
     """The size of a model and of its vectors, where they can be known."""
-    encoder = getattr(scorer, "encoder", None)
-    model = getattr(encoder, "model", None)
-    counted = sum(weights.numel() for weights in model.parameters()) if hasattr(model, "parameters") else None
+    model: Any = getattr(getattr(scorer, "encoder", None), "model", None)
+    counted = sum(weights.numel() for weights in model.parameters()) if hasattr(model, "parameters") else 0
     return {"parameters": counted or None, "dim": scorer.mteb_model_meta.embed_dim}
 
 
