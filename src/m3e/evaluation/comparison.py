@@ -288,7 +288,7 @@ def _category_means(given: Iterable[str], tables: Sequence[KindTable]) -> dict[s
             for column, value in zip(table.columns, row.values if row else (), strict=False):
                 if column.label in table.averaged and column.main and value is not None:
                     values.setdefault(column.category, []).append(value)
-        means[label] = {category: f"{_mean(found)} ({len(found)})" for category, found in values.items()}
+        means[label] = {category: f"{sum(found) / len(found):.3f} ({len(found)})" for category, found in values.items()}
     return means
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from m3e.evaluation.published import SOURCES
 from m3e.files import json_safe
@@ -31,6 +31,14 @@ CARD_HEADS = {
     "retrieval": "T2R-1W nDCG@10",
 }
 """The columns of the card's table and what heads them."""
+
+_NARROW_HEADS = {
+    "parameters": "size",
+    "chinese": "zh",
+    "english": "en",
+    "classification": "class.",
+    "retrieval": "T2R-1W",
+}
 
 _CELL_GAP = 3
 
@@ -151,7 +159,8 @@ def card_table(rows: Iterable[CardRow]) -> Table:
 
     printed = Table(title="Models", title_justify="left", box=None, pad_edge=False)
     for name, head in CARD_HEADS.items():
-        printed.add_column(head, justify="left" if name in ("model", "licence") else "right", no_wrap=name == "model")
+        side: Literal["left", "right"] = "left" if name in ("model", "licence") else "right"
+        printed.add_column(_NARROW_HEADS.get(name, head), justify=side, no_wrap=name != "licence")
     for row in rows:
         cells = asdict(row)
         if row.source:

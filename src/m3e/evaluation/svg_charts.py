@@ -50,7 +50,7 @@ class Gap:
 
 def bar_chart(title: str, groups: Sequence[tuple[str, Sequence[Bar]]]) -> Markup:
     """Horizontal bars in groups, one a task, with 95 % intervals as thin lines. The axis begins at 0 or below."""
-    values = [value for _, bars in groups for bar in bars for value in (bar.value, *(bar.ends or ()))]
+    values: list[float] = [value for _, bars in groups for bar in bars for value in (bar.value, *(bar.ends or ()))]
     low, high = min(0.0, *values), max(1.0, *values)
 
     def x(value: float) -> float:
@@ -102,11 +102,11 @@ def scatter_chart(title: str, x_name: str, y_name: str, points: Sequence[Point])
 
     parts = []
     for power in range(first, last + 1):
-        place = x(10.0**power)
+        place = x(math.pow(10, power))
         parts.append(tag("line", x1=place, y1=top, x2=place, y2=bottom, class_="grid"))
         # the last one would be cut off in the middle
         anchor = "end" if power == last else "middle"
-        parts.append(_text(f"{10**power:,}" if power >= 0 else f"{10**power}", place, bottom + 15, text_anchor=anchor))
+        parts.append(_text(f"{math.pow(10, power):,g}", place, bottom + 15, text_anchor=anchor))
     for number in range(round((high - low) / step) + 1):
         value = low + number * step
         parts.append(tag("line", x1=left, y1=y(value), x2=right, y2=y(value), class_="grid"))
