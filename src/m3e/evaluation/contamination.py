@@ -78,14 +78,14 @@ def task_texts(task: Any, split: str) -> Iterator[list[str]]:
 
 def _tables(node: Any, split: str) -> Iterator[Any]:
     """The tables of a split in what mteb holds: by split, by subset and split, or documents and queries in those."""
-    if hasattr(node, "column_names") and hasattr(node, "select_columns"):
-        yield node
-    elif isinstance(node, Mapping) and "corpus" in node:
+    if isinstance(node, Mapping) and "corpus" in node:
         yield from (node["corpus"], node["queries"])
-    elif isinstance(node, Mapping):
+    elif isinstance(node, Mapping):  # a DatasetDict too
         inner: Iterable[Any] = [node[split]] if split in node else node.values()
         for part in inner:
             yield from _tables(part, split)
+    elif hasattr(node, "column_names"):
+        yield node
 
 
 def _strings(cell: Any) -> list[str]:

@@ -190,7 +190,7 @@ def _test(a: StoredResult, b: StoredResult, name_a: str, name_b: str) -> PairedT
         return untested
     unit, key = _unit(left)
     untested = replace(untested, n=len(left[key]), unit=unit)
-    right = _aligned(left, right, key)
+    left, right = _aligned(left, right, key)
     if key != "label" and metric in left and metric in right:
         _check_score(a, float(np.mean(left[metric])))
         _check_score(b, float(np.mean(right[metric])))
@@ -214,11 +214,11 @@ def _test_mean(untested: PairedTest, ids: list[Any], left: list[float], right: l
     return replace(untested, ci95=interval, p=sign_flip_p(gaps), method="sign flip", differences=rows)
 
 
-def _read_items(result: StoredResult) -> dict[str, list[Any]] | None:
+def _read_items(result: StoredResult) -> Columns | None:
     if result.items is None:
         return None
     try:
-        columns: dict[str, list[Any]] = pq.read_table(result.items).to_pydict()
+        columns: Columns = pq.read_table(result.items).to_pydict()
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{result.items} cannot be read: {first_line(error)}") from error
     return columns if any(key in columns for key in ("query_id", "experiment", "label")) else None
@@ -231,26 +231,27 @@ def _unit(columns: Columns) -> tuple[str, str]:
     return ("experiments", "experiment") if "experiment" in columns else ("pairs", "label")
 
 
-def _aligned(left: Columns, right: dict[str, list[Any]], key: str) -> dict[str, list[Any]]:
-    """``right`` in the order of ``left``.
+def _aligned(left: Columns, right: Columns, key: str) -> tuple[Columns, Columns]:
+    """Both models' items in one order, whichever is named first.
 
     Raises:
         DataError: they hold other items.
     """
     if key not in right:
         raise DataError("not the same items: one has queries, the other has none")
+    if key == "query_id":
+        left, right = _sorted_by(left, key), _sorted_by(right, key)
     if left[key] == right[key]:
-        return right
+        return left, right
     if key == "label":
         raise DataError("not the same items: the pairs' labels differ")
-    place = {item: index for index, item in enumerate(right[key])}
-    lost = [item for item in left[key] if item not in place]
-    added = set(right[key]) - set(left[key])
-    if lost or added:
-        first = lost[0] if lost else min(added, key=str)
-        raise DataError(f"not the same items: {len(lost) + len(added)} are in one only, the first is {first}")
-    order = [place[item] for item in left[key]]
-    return {name: [values[index] for index in order] for name, values in right.items()}
+    alone = sorted(set(left[key]) ^ set(right[key]), key=str)
+    raise DataError(f"not the same items: {len(alone)} are in one only, the first is {alone[0]}")
+
+
+def _sorted_by(columns: Columns, key: str) -> Columns:
+    order = sorted(range(len(columns[key])), key=lambda index: str(columns[key][index]))
+    return {name: [values[index] for index in order] for name, values in columns.items()}
 
 
 def _statistic(metric: str, columns: Columns) -> Statistic | None:

@@ -61,11 +61,12 @@ def bar_chart(title: str, groups: Sequence[tuple[str, Sequence[Bar]]]) -> Markup
     for label, bars in groups:
         parts.append(_text(label, _LEFT, y + 12, class_="head"))
         y += _HEAD
+        top = y
         for bar in bars:
             parts.append(_bar(bar, x, y))
             y += _BAR + _GAP
+        parts.append(tag("line", x1=x(0), y1=top - 1, x2=x(0), y2=y - _GAP + 1, class_="axis"))
         y += 6
-    parts.insert(0, tag("line", x1=x(0), y1=2.0, x2=x(0), y2=y, class_="axis"))
     said = "; ".join(f"{label}: " + ", ".join(f"{bar.name} {bar.value:.3f}" for bar in bars) for label, bars in groups)
     return _svg(title, said, y, parts)
 
@@ -148,9 +149,10 @@ def difference_chart(title: str, gaps: Sequence[Gap]) -> Markup:
     parts: list[Markup] = []
     y = 2.0
     for gap in gaps:
-        kind = "clear" if gap.clear else "unclear"
+        kind = ("better" if gap.value > 0 else "worse") if gap.clear else "unclear"
         parts.append(_text(gap.name, _LEFT, y + 12, class_="head"))
         middle = y + _HEAD + 5
+        parts.append(tag("line", x1=x(0), y1=middle - 8, x2=x(0), y2=middle + 8, class_="axis"))
         parts.append(
             tag(
                 "g",
@@ -161,7 +163,6 @@ def difference_chart(title: str, gaps: Sequence[Gap]) -> Markup:
             )
         )
         y += _HEAD + 18
-    parts.insert(0, tag("line", x1=x(0), y1=2.0, x2=x(0), y2=y, class_="axis"))
     said = "; ".join(f"{gap.name}: {gap.value * 100:+.1f} points" for gap in gaps)
     return _svg(title, said, y, parts)
 
