@@ -246,6 +246,8 @@ def _aligned(left: Columns, right: Columns, key: str) -> tuple[Columns, Columns]
     if key == "label":
         raise DataError("not the same items: the pairs' labels differ")
     alone = sorted(set(left[key]) ^ set(right[key]), key=str)
+    if not alone:
+        raise DataError("not the same items: one holds a query twice")
     raise DataError(f"not the same items: {len(alone)} are in one only, the first is {alone[0]}")
 
 
