@@ -120,7 +120,7 @@ def test_chinese_is_drawn_with_a_font_that_has_it(open_page: Any) -> None:
     page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
     assert page.locator("[lang=zh]").first.is_visible()
     drawn = page.evaluate(
-        """() => ['天', '气', '\u{10FFFE}', '\u{10FFFD}'].map(letter => {
+        """() => ['天', '气', '\\u{10FFFE}', '\\u{10FFFD}'].map(letter => {
             const canvas = document.createElement('canvas');
             const place = canvas.getContext('2d');
             const style = getComputedStyle(document.querySelector('[lang=zh]'));
