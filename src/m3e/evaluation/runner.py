@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3e.errors import MissingExtraError, SettingsError, first_line
+from m3e.evaluation.contamination import contamination, find_filter
 from m3e.evaluation.items import Items, watch
 from m3e.evaluation.plan import Planned, plan
-from m3e.evaluation.results import Results, TaskScore, finite_scores
+from m3e.evaluation.results import Results, TaskScore, category_of, finite_scores
+from m3e.evaluation.speed import watch_encoding
 from m3e.evaluation.store import write_result
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from m3e.data.bloom import TextFilter
     from m3e.inference import Encoder
 
 _BATCH = 1024
@@ -68,16 +71,18 @@ def evaluate(
         results: list[TaskScore] = []
         missing = dict(work.missing)
         notes = list(work.notes)
+        seen = find_filter(model, notes)
+        facts = _facts(scorer)
         for planned in _shown(work.tasks, progress):
-            outcome = _run(planned, scorer)
+            outcome = _run(planned, scorer, seen)
             if isinstance(outcome, str):
                 missing[planned.name] = outcome
                 continue
             score, items, record = outcome
             results.append(score)
             if out is not None:
-                write_result(Path(out), name, revision, score, record, items)
-    return Results(name, revision, results, missing, notes)
+                write_result(Path(out), name, revision, score, record, items, facts)
+    return Results(name, revision, results, missing, notes, **facts)
 
 
 def _require_mteb() -> None:
@@ -106,7 +111,14 @@ def _scorer(model: Any, device: str | None) -> tuple[str, Any]:
     return name, MtebEncoder(encoder, name)
 
 
-def _run(planned: Planned, scorer: Any) -> tuple[TaskScore, Items | None, Any] | str:
+def _facts(scorer: Any) -> dict[str, int | None]:
+    """The size of a model and of its vectors, where they can be known."""
+    model: Any = getattr(getattr(scorer, "encoder", None), "model", None)
+    counted = sum(weights.numel() for weights in model.parameters()) if hasattr(model, "parameters") else 0
+    return {"parameters": counted or None, "dim": scorer.mteb_model_meta.embed_dim}
+
+
+def _run(planned: Planned, scorer: Any, seen: TextFilter | None) -> tuple[TaskScore, Items | None, Any] | str:
     """The score, the scores of single items and mteb's record; or why there is no score."""
     import mteb
     from mteb.models import EncoderProtocol
@@ -117,14 +129,15 @@ def _run(planned: Planned, scorer: Any) -> tuple[TaskScore, Items | None, Any] |
     if not task.data_loaded and (reason := _load_from_hub(task)):
         return reason
     items = watch(task)
-    record = mteb.evaluate(
-        scorer,
-        task,
-        cache=None,
-        co2_tracker=False,
-        encode_kwargs={"batch_size": _BATCH, "show_progress_bar": False},
-        show_progress_bar=False,
-    ).task_results[0]
+    with watch_encoding(scorer) as speed:
+        record = mteb.evaluate(
+            scorer,
+            task,
+            cache=None,
+            co2_tracker=False,
+            encode_kwargs={"batch_size": _BATCH, "show_progress_bar": False},
+            show_progress_bar=False,
+        ).task_results[0]
     if planned.revision:
         record = record.model_copy(update={"dataset_revision": planned.revision})
     scores = finite_scores(record.scores[planned.split])
@@ -140,6 +153,11 @@ def _run(planned: Planned, scorer: Any) -> tuple[TaskScore, Items | None, Any] |
         ci95=items.interval(metric) if items else None,
         n=planned.size(items),
         official_split=planned.official,
+        type=task.metadata.type,
+        category=category_of(task.metadata.type, code="Programming" in (task.metadata.domains or ())),
+        data_revision=str(record.dataset_revision),
+        contamination=contamination(task, planned.split, seen) if seen else None,
+        texts_per_second=speed.texts_per_second,
     )
     task.unload_data()
     return score, items, record

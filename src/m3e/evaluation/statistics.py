@@ -13,6 +13,8 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Interval = tuple[float, float]
+Statistic = Callable[[Array], Array]
+"""From counts of shape (resamples, items) to one value a resample."""
 
 RESAMPLES = 1000
 SEED = 42
@@ -21,12 +23,30 @@ _ELEMENTS_AT_ONCE = 2_000_000
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
     """The 95 % interval of the mean of ``values``; ``None`` for fewer than two."""
-    items = np.asarray(values, dtype=np.float64)
-    return _interval(len(items), lambda counts: np.asarray(counts @ items / len(items)))
+    return _interval(len(values), mean_statistic(values))
 
 
 def spearman_interval(left: Sequence[float], right: Sequence[float]) -> Interval | None:
     """The 95 % interval of Spearman's correlation, pairs resampled; ``None`` for fewer than two pairs."""
+    return _interval(len(left), spearman_statistic(left, right))
+
+
+def best_pair_interval(similarities: Sequence[Sequence[float]], labels: Sequence[int], metric: str) -> Interval | None:
+    """The 95 % interval of the best ``metric`` over several similarities, pairs resampled.
+
+    Args: as :func:`best_pair_statistic`.
+    """
+    return _interval(len(labels), best_pair_statistic(similarities, labels, metric))
+
+
+def mean_statistic(values: Sequence[float]) -> Statistic:
+    """The mean of ``values``."""
+    items = np.asarray(values, dtype=np.float64)
+    return lambda counts: np.asarray(counts @ items / len(items))
+
+
+def spearman_statistic(left: Sequence[float], right: Sequence[float]) -> Statistic:
+    """Spearman's correlation; NaN where one side is constant."""
     ranks_left, ranks_right = _Ranks(left), _Ranks(right)
 
     def correlation(counts: Array) -> Array:
@@ -35,11 +55,11 @@ def spearman_interval(left: Sequence[float], right: Sequence[float]) -> Interval
         scale = np.sqrt(np.sum(counts * x * x, axis=1) * np.sum(counts * y * y, axis=1))
         return np.asarray(np.divide(covariance, scale, out=np.full_like(scale, np.nan), where=scale > 0))
 
-    return _interval(len(left), correlation)
+    return correlation
 
 
-def best_pair_interval(similarities: Sequence[Sequence[float]], labels: Sequence[int], metric: str) -> Interval | None:
-    """The 95 % interval of the best ``metric`` over several similarities, pairs resampled.
+def best_pair_statistic(similarities: Sequence[Sequence[float]], labels: Sequence[int], metric: str) -> Statistic:
+    """The best ``metric`` over several similarities.
 
     Args:
         similarities: one sequence a similarity function, higher is more alike.
@@ -47,18 +67,25 @@ def best_pair_interval(similarities: Sequence[Sequence[float]], labels: Sequence
         metric: ``accuracy`` (at the best threshold) or ``ap`` (average precision).
     """
     curves = [_Curve(scores, labels) for scores in similarities]
-    return _interval(len(labels), lambda counts: np.max([getattr(curve, metric)(counts) for curve in curves], axis=0))
+    return lambda counts: np.max([getattr(curve, metric)(counts) for curve in curves], axis=0)
 
 
-def _interval(size: int, statistic: Callable[[Array], Array]) -> Interval | None:
-    if size < 2:
-        return None
+def resampled(size: int, statistic: Statistic) -> Array:
+    """The finite values of a statistic over :data:`RESAMPLES` resamples of ``size`` items, always the same ones."""
     values = np.concatenate([statistic(counts) for counts in _resamples(size)])
-    values = values[np.isfinite(values)]
+    return np.asarray(values[np.isfinite(values)])
+
+
+def percentile_interval(values: Array) -> Interval | None:
+    """The middle 95 % of resampled values; ``None`` where there are none."""
     if not len(values):
         return None
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _interval(size: int, statistic: Statistic) -> Interval | None:
+    return percentile_interval(resampled(size, statistic)) if size >= 2 else None
 
 
 def _resamples(size: int) -> Iterator[Array]:
