@@ -37,6 +37,8 @@ def evaluate_model(
     data = data or data_folder()
     if dry_run:
         planned = list_tasks(list(task) or None, suite=suite, data=data, train=train)
+        for line in planned.notes:
+            say(line)
         show(plan_table(planned))
         _name_missing(planned.missing)
         return

@@ -16,7 +16,7 @@ from m3e.data.tables import Row
 from m3e.errors import DataError
 from m3e.evaluation import t2ranking
 from m3e.evaluation.local_files import as_text
-from m3e.evaluation.tasks import T2RANKING, TaskCard
+from m3e.evaluation.task_cards import T2RANKING, TaskCard
 from m3e.files import atomic_file, cache_folder, hash_settings
 
 

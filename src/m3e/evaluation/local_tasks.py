@@ -17,7 +17,8 @@ from m3e.evaluation.local_files import (
     read_texts,
 )
 from m3e.evaluation.planned import Plan, Planned, some
-from m3e.evaluation.tasks import TaskCard, find_split
+from m3e.evaluation.task_cards import TaskCard
+from m3e.evaluation.tasks import find_split
 
 
 @dataclass(frozen=True)

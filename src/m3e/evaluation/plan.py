@@ -11,12 +11,10 @@ from m3e.evaluation import hub_sets, t2ranking
 from m3e.evaluation.local_files import Kind, LocalFolder, kind_of_file
 from m3e.evaluation.local_tasks import Files, add_local_task, fill_task
 from m3e.evaluation.planned import Plan, Planned, some
-from m3e.evaluation.task_cards import CARDS, SUITES
+from m3e.evaluation.task_cards import CARDS, SUITES, T2RANKING, TaskCard
 from m3e.evaluation.tasks import (
     LOCAL_SUITE,
     MTEB_SUITES,
-    T2RANKING,
-    TaskCard,
     card_of,
     check_names,
     did_you_mean,

@@ -19,7 +19,7 @@ from m3e.data.file_state import FileState
 from m3e.errors import DataError
 from m3e.evaluation import mteb_tasks
 from m3e.evaluation.planned import Plan, Planned
-from m3e.evaluation.tasks import TaskCard
+from m3e.evaluation.task_cards import TaskCard
 from m3e.files import atomic_folder, cache_folder, hash_settings, read_marker, write_marker
 
 CONFIGS = ("collection", "queries.dev", "qrels.dev")

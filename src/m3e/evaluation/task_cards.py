@@ -3,12 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from m3e.evaluation.local_files import Kind
-from m3e.evaluation.tasks import T2RANKING, UNIEM, TaskCard
+
+UNIEM = "uniem"
+"""The recipe of uniem's MTEB-zh, where it differs from mteb's task of the same name."""
+
+T2RANKING = "t2ranking"
+"""The folder of T2Ranking's own files inside a data folder."""
 
 NLI_LABELS: Mapping[str, float | None] = {"entailment": 1.0, "contradiction": 0.0, "neutral": None}
 """C-MTEB's reading of NLI as pair classification: neutral pairs are left out."""
+
+
+@dataclass(frozen=True)
+class TaskCard:
+    """A task and its local files, ``<files>.<split>.parquet``.
+
+    Attributes:
+        splits: of the files to score, in order of preference; the first is the official one.
+        train: splits of the files to draw training rows from; the first is the official one.
+        language: of the texts; ``cross`` where queries and documents have different ones.
+        mteb: mteb's name of the task; ``None`` for a task of ours.
+        complete: whether the local rows are all of the official ones.
+        labels: the number of each label that is a word.
+        experiments: draws of few-shot training rows; mteb's own number by default.
+        recipe: the protocol, where mteb has a task of the same name with another.
+        hub: the catalogue's set that says where a hub has the data.
+        is_code: whether the documents are source code or commands.
+        reverse: whether the second text of a pair file is the query.
+        corpus: the set whose documents are searched, where it is another's.
+        passages: of T2Ranking's, up to which number; ``None`` for all.
+        on_request: whether the task runs only where it or its suite is named.
+    """
+
+    name: str
+    kind: Kind
+    files: str
+    splits: tuple[str, ...]
+    language: Literal["zh", "en", "cross"] = "zh"
+    train: tuple[str, ...] = ()
+    mteb: str | None = None
+    complete: bool = True
+    labels: Mapping[str, float | None] | None = None
+    experiments: int | None = None
+    recipe: str = ""
+    hub: str | None = None
+    is_code: bool = False
+    reverse: bool = False
+    corpus: str = ""
+    passages: int | None = None
+    on_request: bool = False
+
+    @property
+    def key(self) -> str:
+        """By which the task is asked for: its name, with ``@recipe`` where the name alone means mteb's task."""
+        return f"{self.name}@{self.recipe}" if self.recipe else self.name
+
+    @property
+    def stem(self) -> str:
+        """What the file of the official split is called, less its ending."""
+        return f"{self.files}/" if self.files == T2RANKING else f"{self.files}.{self.splits[0]}"
+
+    @property
+    def gathers(self) -> bool:
+        """Whether it ranks documents for queries."""
+        return self.kind in ("retrieval", "reranking")
 
 
 def _mteb(name: str, kind: Kind, files: str, *splits: str, **options: object) -> TaskCard:

@@ -1,24 +1,32 @@
-"""What a task is here: which mteb task or recipe, and which files or hub set it reads."""
+"""Tasks and suites by name."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from m3e.errors import SettingsError
 from m3e.evaluation.local_files import Kind, LocalFolder
+from m3e.evaluation.task_cards import CARDS, SUITES, TaskCard
+
+__all__ = [
+    "CARDS",
+    "LOCAL_SUITE",
+    "MTEB_SUITES",
+    "SUITES",
+    "card_of",
+    "check_names",
+    "did_you_mean",
+    "find_split",
+    "has_files",
+    "mteb_card",
+    "suite_tasks",
+]
 
 LOCAL_SUITE = "local"
 MTEB_SUITES = {"c-mteb": "MTEB(cmn, v1)"}
 """Suites that are benchmarks of mteb."""
-
-UNIEM = "uniem"
-"""The recipe of uniem's MTEB-zh, where it differs from mteb's task of the same name."""
-
-T2RANKING = "t2ranking"
-"""The folder of T2Ranking's own files inside a data folder."""
 
 _KIND_OF_TYPE: Mapping[str, Kind] = {
     "Classification": "classification",
@@ -29,66 +37,12 @@ _KIND_OF_TYPE: Mapping[str, Kind] = {
 }
 
 
-@dataclass(frozen=True)
-class TaskCard:
-    """A task and its local files, ``<files>.<split>.parquet``.
-
-    Attributes:
-        splits: of the files to score, in order of preference; the first is the official one.
-        train: splits of the files to draw training rows from; the first is the official one.
-        language: of the texts; ``cross`` where queries and documents have different ones.
-        mteb: mteb's name of the task; ``None`` for a task of ours.
-        complete: whether the local rows are all of the official ones.
-        labels: the number of each label that is a word.
-        experiments: draws of few-shot training rows; mteb's own number by default.
-        recipe: the protocol, where mteb has a task of the same name with another.
-        hub: the catalogue's set that says where a hub has the data.
-        is_code: whether the documents are source code or commands.
-        reverse: whether the second text of a pair file is the query.
-        corpus: the set whose documents are searched, where it is another's.
-        passages: of T2Ranking's, up to which number; ``None`` for all.
-        on_request: whether the task runs only where it or its suite is named.
-    """
-
-    name: str
-    kind: Kind
-    files: str
-    splits: tuple[str, ...]
-    language: Literal["zh", "en", "cross"] = "zh"
-    train: tuple[str, ...] = ()
-    mteb: str | None = None
-    complete: bool = True
-    labels: Mapping[str, float | None] | None = None
-    experiments: int | None = None
-    recipe: str = ""
-    hub: str | None = None
-    is_code: bool = False
-    reverse: bool = False
-    corpus: str = ""
-    passages: int | None = None
-    on_request: bool = False
-
-    @property
-    def key(self) -> str:
-        """By which the task is asked for: its name, with ``@recipe`` where the name alone means mteb's task."""
-        return f"{self.name}@{self.recipe}" if self.recipe else self.name
-
-    @property
-    def stem(self) -> str:
-        """What the file of the official split is called, less its ending."""
-        return f"{self.files}/" if self.files == T2RANKING else f"{self.files}.{self.splits[0]}"
-
-    @property
-    def gathers(self) -> bool:
-        """Whether it ranks documents for queries."""
-        return self.kind in ("retrieval", "reranking")
+_BY_KEY = {card.key: card for card in CARDS}
 
 
 def card_of(name: str) -> TaskCard | None:
     """The card of a task by its key, or ``None``."""
-    from m3e.evaluation.task_cards import CARDS
-
-    return next((card for card in CARDS if card.key == name), None)
+    return _BY_KEY.get(name)
 
 
 def mteb_card(name: str) -> TaskCard | None:
@@ -114,8 +68,6 @@ def suite_tasks(suite: str) -> tuple[str, ...]:
     Raises:
         SettingsError: no suite has that name.
     """
-    from m3e.evaluation.task_cards import SUITES
-
     if suite in SUITES:
         return SUITES[suite]
     if suite in MTEB_SUITES:
@@ -132,8 +84,6 @@ def check_names(names: Sequence[str], extra: Iterable[str] = ()) -> None:
     Raises:
         SettingsError: lists close matches.
     """
-    from m3e.evaluation.task_cards import CARDS
-
     unknown = [name for name in names if card_of(name) is None]
     if not unknown:
         return
