@@ -151,11 +151,11 @@ def test_holes_are_left_out_and_counted(tmp_path, mini):
 def test_sets_that_fit_no_task_are_skipped_and_named(tmp_path, mini):
     write_pairs(tmp_path / "good.test.parquet")
     write_pairs(tmp_path / "nli.test.parquet", ["entailment", "neutral", "contradiction"] * 5)
-    write(tmp_path / "pair.test.parquet", text=["天"], text_pos=["气"])
+    write(tmp_path / "alone.test.parquet", text=["天"])
     results = m3e.evaluate(mini, suite="local", data=tmp_path)
     assert [score.task for score in results.results] == ["good.test"]
-    assert results.notes == ["skipped, their columns or labels fit no kind of task: nli.test, pair.test"]
-    assert "fit no kind" in m3e.evaluate(mini, ["pair.test"], suite="local", data=tmp_path).missing["pair.test"]
+    assert results.notes == ["skipped, their columns or labels fit no kind of task: alone.test, nli.test"]
+    assert "fit no kind" in m3e.evaluate(mini, ["alone.test"], suite="local", data=tmp_path).missing["alone.test"]
 
 
 def test_an_incomplete_collection_is_missing(tmp_path, mini):
@@ -207,8 +207,9 @@ def test_written_results_are_mtebs_strict_json_with_items_beside(tmp_path, mini)
     write_collection(tmp_path / "data", "r.test")
     results = m3e.evaluate(mini, suite="local", data=tmp_path / "data", out=tmp_path / "out")
     folder = tmp_path / "out" / results.model / results.revision
+    revisions = {score.task: score.data_revision for score in results.results}
     assert sorted(path.name for path in folder.iterdir()) == [
-        f"{name}.test.{end}" for name in "cpr" for end in ("json", "parquet")
+        f"{name}.test.{revisions[f'{name}.test']}.{end}" for name in "cpr" for end in ("json", "parquet")
     ]
 
     def refuse(text):
@@ -216,7 +217,7 @@ def test_written_results_are_mtebs_strict_json_with_items_beside(tmp_path, mini)
 
     rows = {}
     for score in results.results:
-        path = folder / f"{score.task}.json"
+        path = folder / f"{score.task}.{score.data_revision}.json"
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
         assert value["m3e"]["score"] == score.score
         assert value["dataset_revision"].startswith("local-")
@@ -237,6 +238,9 @@ def test_written_results_are_mtebs_strict_json_with_items_beside(tmp_path, mini)
         "data_revision",
         "contamination",
         "texts_per_second",
+        "prompts",
+        "recipe",
+        "truncated",
     }
 
 
@@ -254,7 +258,7 @@ def test_two_models_never_share_a_result(tmp_path, mini_folder):
     assert found[0].model == found[1].model
     assert found[0].revision != found[1].revision
     assert found[0].results[0].score != found[1].results[0].score
-    assert len(list((tmp_path / "out").rglob("p.test.json"))) == 2
+    assert len(list((tmp_path / "out").rglob("p.test.*.json"))) == 2
 
 
 def test_a_revision_is_the_contents_and_nothing_else(mini_folder):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -21,27 +23,49 @@ def evaluate_model(
     out: Path = typer.Option(Path("results"), "--out", help="Folder of results, mteb's JSON by model and revision."),
     device: str | None = typer.Option(None, "--device", help="cpu, cuda, …"),
     dtype: str = typer.Option("fp32", "--dtype", help="fp32 for mteb's own scores; auto or bf16 to be sooner."),
+    prompts: str = typer.Option(
+        "on", "--prompts", help="on, off, or both: with the model's prompts, without, or both and what they bring."
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only list what would run, and what is missing."),
     json: Path | None = typer.Option(None, "--json", help="Write the results to this file."),
 ) -> None:
     """Judge a model on mteb's tasks, from local files."""
     from m3e.evaluation import evaluate
+    from m3e.evaluation.listing import list_tasks, plan_table
+    from m3e.evaluation.prompt_ablation import prompt_differences, prompts_table
     from m3e.evaluation.report import results_table
 
+    data = data or data_folder()
+    if dry_run:
+        planned = list_tasks(list(task) or None, suite=suite, data=data, train=train)
+        for line in planned.notes:
+            say(line)
+        show(plan_table(planned))
+        _name_missing(planned.missing)
+        return
     results = evaluate(
         model,
         list(task) or None,
         suite=suite,
-        data=data or data_folder(),
+        data=data,
         out=out,
         train=train,
         device=device,
+        prompts=prompts,
         dtype=dtype,  # type: ignore[arg-type]  # checked by Encoder
     )
     for line in results.notes:
         say(line)
-    show(results_table(results))
-    for name, reason in results.missing.items():
-        complain(f"{name} is missing: {reason}")
+    compared = prompt_differences(results)
+    show(results_table(replace(results, results=[score for score in results.results if score.prompts or not compared])))
+    if compared:
+        show(prompts_table(results))
     write_result(json, results.as_dict())
-    if results.missing:
+    _name_missing(results.missing)
+
+
+def _name_missing(missing: Mapping[str, str]) -> None:
+    for name, reason in missing.items():
+        complain(f"{name} is missing: {reason}")
+    if missing:
         raise typer.Exit(3)

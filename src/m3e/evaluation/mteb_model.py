@@ -30,7 +30,12 @@ class MtebEncoder:
     Queries and documents get the model's prompts for them. Tasks with two like sides (STS,
     classification) get the ``query`` prompt where the model has prompts for both sides, as e5
     is meant to be used; a model with an instruction for queries only gets none there.
+
+    Attributes:
+        prompts: whether any prompts are put before texts.
     """
+
+    prompts: bool = True
 
     def __init__(self, encoder: Encoder, name: str) -> None:
         from mteb.models import ModelMeta
@@ -50,6 +55,8 @@ class MtebEncoder:
     def encode(self, inputs: Any, *, prompt_type: Any = None, **_: Any) -> Vectors:
         """Vectors of all texts in a data loader of mteb's batches, in order."""
         texts = [text for batch in inputs for text in batch["text"]]
+        if not self.prompts:
+            return self.encoder.encode(texts, prompt="")
         side = getattr(prompt_type, "value", prompt_type)
         if side == "query":
             return self.encoder.encode_query(texts)

@@ -19,9 +19,10 @@ _TYPE_OF_KIND = {
     "pair_classification": "PairClassification",
     "retrieval": "Retrieval",
     "reranking": "Reranking",
+    "clustering": "Clustering",
 }
-_TEXT_FIELDS = ("type", "category", "data_revision")
-_NUMBER_FIELDS = ("contamination", "texts_per_second")
+_TEXT_FIELDS = ("type", "category", "data_revision", "recipe")
+_NUMBER_FIELDS = ("contamination", "texts_per_second", "truncated")
 _NAMED_AT_MOST = 8
 
 
@@ -181,6 +182,7 @@ def _score(row: Mapping[str, Any], scores: Any) -> TaskScore:
     values |= {name: str(row[name]) for name in ("task", "split", "metric")}
     values["scores"] = {key: float(item) for key, item in (scores or {}).items() if _is_number(item)}
     values["n"] = _whole(row["n"]) or 0
+    values["prompts"] = row.get("prompts") is not False
     values["official_split"] = row.get("official_split") is True
     values["ci95"] = (
         (float(interval[0]), float(interval[1]))
@@ -208,9 +210,17 @@ def _add(found: StoredResult, read: StoredResults) -> None:
     read.results.append(found)
 
 
-def identity(score: TaskScore) -> tuple[str, str, str, int, bool]:
-    """What must be equal where two scores are compared: task, split, data, size, and mteb's protocol or not."""
-    return (score.task, score.split, score.data_revision, score.n, score.official_split)
+def identity(score: TaskScore) -> tuple[str, str, str, int, bool, str, bool]:
+    """What must be equal where two scores are compared: task, split, data, size, protocol, prompts on or off."""
+    return (
+        score.task,
+        score.split,
+        score.data_revision,
+        score.n,
+        score.official_split,
+        score.recipe,
+        score.prompts,
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -28,6 +28,9 @@ class TaskScore:
         contamination: the share of the task's texts that the model was trained on; ``None`` where its folder
             has no ``texts.bloom``.
         texts_per_second: how fast texts became vectors; ``None`` where nothing was encoded.
+        prompts: whether the model's prompts were put before texts, where it has any.
+        recipe: the protocol, where it is not mteb's: ``uniem``.
+        truncated: the share of encoded texts that were cut to the model's length; ``None`` where nobody counted.
 
     Where the data lay and how fast a machine was are no part of a score: two scores may be equal without them.
     """
@@ -45,6 +48,9 @@ class TaskScore:
     data_revision: str = field(default="", compare=False)
     contamination: float | None = None
     texts_per_second: float | None = field(default=None, compare=False)
+    prompts: bool = True
+    recipe: str = ""
+    truncated: float | None = None
 
 
 @dataclass(frozen=True)

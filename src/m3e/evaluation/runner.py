@@ -6,18 +6,22 @@ everything that can be refused has been.
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3e.errors import MissingExtraError, SettingsError, first_line
 from m3e.evaluation.contamination import contamination, find_filter
 from m3e.evaluation.items import Items, watch
-from m3e.evaluation.plan import Planned, plan
+from m3e.evaluation.plan import plan
+from m3e.evaluation.planned import Planned
+from m3e.evaluation.prompt_ablation import prompt_settings, prompts_switched
 from m3e.evaluation.results import Results, TaskScore, category_of, finite_scores
 from m3e.evaluation.speed import watch_encoding
 from m3e.evaluation.store import write_result
@@ -43,6 +47,7 @@ def evaluate(
     device: str | None = None,
     dtype: DType = "fp32",
     progress: bool = False,
+    prompts: str = "on",
 ) -> Results:
     """The scores of ``model`` by mteb's tasks and metrics.
 
@@ -50,25 +55,26 @@ def evaluate(
         model: a name, folder or hub id, a ``SentenceTransformer``, an :class:`m3e.Encoder`, or any
             object with mteb's encoder or search protocol.
         tasks: task names; with neither ``tasks`` nor ``suite``, every task whose files are in ``data``.
-        suite: ``local`` (every evaluation set in ``data``, tasks named ``<name>.<split>``), ``zh``,
-            ``en``, ``retrieval`` or ``c-mteb``.
+        suite: ``local`` (every evaluation set in ``data``, tasks named ``<name>.<split>``), ``m3e-zh``,
+            ``c-mteb``, ``code``, ``cross``, ``zh``, ``en`` or ``retrieval``.
         data: a folder of parquet files; a task whose files are not there is loaded from the hub
             where that can be reached, else it is missing.
         out: where mteb's result JSON and the scores of single items are written, in
-            ``<model>/<revision>/<task>.json`` and ``.parquet``.
+            ``<model>/<revision>/<task>.json`` and ``.parquet``; the hash of local data is in the name too.
         train: a parquet file of training rows (text, label) for the classification sets of suite ``local``.
         device: for a model given by name.
         dtype: of a model given by name or loaded: ``fp32`` gives mteb's own scores to 1e-4; ``auto`` is sooner where
             the hardware has bf16, and moves scores by some 1e-4.
         progress: show a bar on a terminal.
+        prompts: ``on``, ``off`` (the model's prompts and instructions are left out) or ``both``, one run each.
 
     Raises:
         SettingsError: a task or suite that does not exist, or nothing to evaluate.
         DataError: local files that cannot be used; names the task or the file.
         MissingExtraError: mteb is not installed.
     """
-    _require_mteb()
-    with _quiet_libraries():
+    require_mteb()
+    with quiet_libraries():
         work = plan(tasks, suite, _path(data), _path(train))
         name, scorer = _scorer(model, device, dtype)
         revision = str(scorer.mteb_model_meta.revision)
@@ -77,19 +83,28 @@ def evaluate(
         notes = list(work.notes)
         seen = find_filter(model, notes)
         facts = _facts(scorer)
+        settings = prompt_settings(prompts, scorer, name, notes)
         for planned in _shown(work.tasks, progress):
-            outcome = _run(planned, scorer, seen)
-            if isinstance(outcome, str):
-                missing[planned.name] = outcome
-                continue
-            score, items, record = outcome
-            results.append(score)
-            if out is not None:
-                write_result(Path(out), name, revision, score, record, items, facts)
+            for on in settings:
+                with prompts_switched(scorer, on):
+                    outcome = _run(planned, scorer, seen)
+                if isinstance(outcome, str):
+                    missing[planned.name] = outcome
+                    break
+                score, items, record = outcome
+                results.append(replace(score, prompts=on))
+                if out is not None:
+                    write_result(Path(out), name, revision, results[-1], record, items, facts)
+            planned.task.unload_data()
     return Results(name, revision, results, missing, notes, **facts)
 
 
-def _require_mteb() -> None:
+def require_mteb() -> None:
+    """Check that mteb can be imported.
+
+    Raises:
+        MissingExtraError: it cannot.
+    """
     try:
         import mteb  # noqa: F401
     except ImportError as error:
@@ -132,6 +147,8 @@ def _run(planned: Planned, scorer: Any, seen: TextFilter | None) -> tuple[TaskSc
         return f"{task.metadata.type} needs vectors, and this model only searches"
     if not task.data_loaded and (reason := _load_from_hub(task)):
         return reason
+    task = copy.copy(task)  # so that a second run of the task starts as the first did
+    task.rng_state = copy.deepcopy(task.rng_state)
     items = watch(task)
     with watch_encoding(scorer) as speed:
         record = mteb.evaluate(
@@ -162,8 +179,9 @@ def _run(planned: Planned, scorer: Any, seen: TextFilter | None) -> tuple[TaskSc
         data_revision=str(record.dataset_revision),
         contamination=contamination(task, planned.split, seen) if seen else None,
         texts_per_second=speed.texts_per_second,
+        recipe=planned.recipe,
+        truncated=speed.truncated,
     )
-    task.unload_data()
     return score, items, record
 
 
@@ -191,7 +209,7 @@ def _shown(tasks: Sequence[Planned], progress: bool) -> Iterator[Planned]:
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Silence mteb's notices, the progress bars of datasets and scikit-learn's warnings inside the block."""
     import datasets
 

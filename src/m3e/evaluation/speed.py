@@ -11,15 +11,24 @@ from typing import Any
 
 @dataclass
 class Speed:
-    """Texts encoded so far, and the seconds that took."""
+    """Texts encoded so far, the seconds that took, and how many were cut to the model's length.
+
+    ``cut`` is ``None`` where the model does not count.
+    """
 
     texts: int = 0
     seconds: float = 0.0
+    cut: int | None = None
 
     @property
     def texts_per_second(self) -> float | None:
         """The mean rate; ``None`` where nothing was encoded."""
         return self.texts / self.seconds if self.texts and self.seconds > 0 else None
+
+    @property
+    def truncated(self) -> float | None:
+        """The share of texts that were cut; ``None`` where nobody counted."""
+        return self.cut / self.texts if self.texts and self.cut is not None else None
 
 
 @contextmanager
@@ -36,6 +45,9 @@ def watch_encoding(scorer: Any) -> Iterator[Speed]:
         vectors = original(*arguments, **options)
         speed.seconds += time.perf_counter() - start
         speed.texts += len(vectors)
+        cut = getattr(getattr(scorer, "encoder", None), "cut", None)
+        if isinstance(cut, int):
+            speed.cut = (speed.cut or 0) + cut
         return vectors
 
     own = "encode" in vars(scorer)
