@@ -101,7 +101,7 @@ class Encoder:
             DataError: an item is not a string, named by its index.
             SettingsError: the model has no prompt of that name.
         """
-        _check_texts(texts)
+        check_texts(texts)
         prefix = self._prefix(prompt_name, prompt)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         self.cut = 0
@@ -252,7 +252,12 @@ def _resolve_dtype(dtype: DType, model: SentenceTransformer) -> Literal["fp32", 
     return "bf16" if model.device.type == "cpu" and bf16_is_fast() else "fp32"
 
 
-def _check_texts(texts: Sequence[str]) -> None:
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what is not a list of strings.
+
+    Raises:
+        DataError: names the first item that is not a string by its index.
+    """
     if isinstance(texts, str):
         raise DataError("encode takes a list of texts; wrap the single text in a list")
     for index, text in enumerate(texts):
