@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,7 +105,7 @@ class Encoder:
         prefix = self._prefix(prompt_name, prompt)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         self.cut = 0
-        with _progress(len(texts), show_progress) as advance:
+        with progress(len(texts), show_progress) as advance:
             for start in range(0, len(texts), _TOKENISE_AT_ONCE):
                 chunk = list(texts[start : start + _TOKENISE_AT_ONCE])
                 for indices, values in self._encode_chunk(chunk, prefix):
@@ -266,7 +266,8 @@ def check_texts(texts: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _progress(total: int, show: bool) -> Iterator[Any]:
+def progress(total: int, show: bool) -> Iterator[Callable[[int], None]]:
+    """Yield ``(texts done since the last call) -> None``, which draws a bar where ``show`` is true."""
     if not show:
         yield lambda count: None
         return

@@ -26,9 +26,8 @@ PLACES = 4
 
 _CHUNK = 512
 _REMEMBERED = 1 << 18
-_STOPPED = frozenset(
-    "a an and are as at be by can for from have if in is it not of on or that the this to we which with you".split()
-)
+_ENGLISH = "a an and are as at be by can for from have if in is it not of on or that the this to we which with you"
+_STOPPED = frozenset(_ENGLISH.split())
 
 
 class TfidfEncoder:

@@ -50,7 +50,7 @@ def _singular(word: str) -> str:
 
 @cache
 def _segmenter() -> Any:
-    """jieba with its own dictionary, whose parsed form is kept in our cache, not in a folder that all users share."""
+    """The segmenter of jieba, whose parsed dictionary is kept in our cache, not in a folder that all users share."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its regular expressions are older than Python's rules for them
