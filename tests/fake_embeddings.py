@@ -27,7 +27,8 @@ class FakeServer:
 
     Attributes:
         script: what to do with the next POSTs, one entry each: a status (or a status, message and headers),
-            ``"cut"`` (half a body), ``"slow"`` (longer than any patience), ``"close"`` (no answer), or a list of seconds to wait and one of these; answers follow.
+            ``"cut"`` (half a body), ``"slow"`` (longer than any patience), ``"close"`` (no answer), or a list of
+            seconds to wait and one of these; answers follow.
         odd: text to what its vector becomes: a list of numbers, or ``"missing"`` or ``"twice"``.
         limit: characters a text may have; ``texts`` a request may hold at most ``batch``.
         posts: model and texts of each POST, in the order they came.

@@ -230,7 +230,8 @@ def test_written_results_are_mtebs_strict_json_with_items_beside(tmp_path, mini)
     by_task = {score.task: score for score in results.results}
     assert sum(rows["r.test"]["ndcg_at_10"].to_pylist()) / 4 == pytest.approx(by_task["r.test"].score, abs=1e-5)
     json.dumps(results.as_dict(), allow_nan=False)
-    assert set(results.as_dict()["results"][0]) == {"task", "split", "metric", "score", "scores", "ci95", "n"}
+    fields = {"task", "split", "metric", "score", "scores", "ci95", "n", "truncated"}
+    assert set(results.as_dict()["results"][0]) == fields
 
 
 def test_two_models_never_share_a_result(tmp_path, mini_folder):

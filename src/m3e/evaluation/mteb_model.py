@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3e.files import json_safe, read_marker
+from m3e.inference import ApiEncoder, TfidfEncoder
 from m3e.inference.encoder import DOCUMENT_PROMPTS, Encoder, Vectors
 from m3e.models.fingerprint import fingerprint
 
@@ -30,12 +31,17 @@ class MtebEncoder:
     Queries and documents get the model's prompts for them. Tasks with two like sides (STS,
     classification) get the ``query`` prompt where the model has prompts for both sides, as e5
     is meant to be used; a model with an instruction for queries only gets none there.
+
+    Attributes:
+        encoded: texts encoded so far.
+        cut: those of them that were longer than the model's length.
     """
 
     def __init__(self, encoder: Encoder, name: str) -> None:
         from mteb.models import ModelMeta
 
         self.encoder = encoder
+        self.encoded = self.cut = 0
         self.revision = content_revision(encoder.model)
         self.mteb_model_meta = ModelMeta.create_empty(
             {
@@ -50,7 +56,12 @@ class MtebEncoder:
     def encode(self, inputs: Any, *, prompt_type: Any = None, **_: Any) -> Vectors:
         """Vectors of all texts in a data loader of mteb's batches, in order."""
         texts = [text for batch in inputs for text in batch["text"]]
-        side = getattr(prompt_type, "value", prompt_type)
+        vectors = self._encode_side(texts, getattr(prompt_type, "value", prompt_type))
+        self.encoded += len(texts)
+        self.cut += self.encoder.cut
+        return vectors
+
+    def _encode_side(self, texts: list[str], side: str | None) -> Vectors:
         if side == "query":
             return self.encoder.encode_query(texts)
         if side == "document":
@@ -115,6 +126,8 @@ def model_name(model: Any) -> str:
     """A short name for results: the local model's, the folder's, the hub id, or ``unnamed``."""
     from m3e.models.loading import resolve_name
 
+    if isinstance(model, ApiEncoder | TfidfEncoder):
+        return model.name
     if isinstance(model, Encoder):
         model = model.model
     if hasattr(model, "mteb_model_meta"):

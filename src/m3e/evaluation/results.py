@@ -22,6 +22,8 @@ class TaskScore:
         ci95: 95 % bootstrap interval of ``score``; ``None`` where there are too few items.
         n: items scored: texts, pairs or queries.
         official_split: whether rows and splits are those of mteb's protocol, so that published scores compare.
+        truncated: the share of the encoded texts that were longer than the model takes and were cut, 0..1;
+            ``None`` for a model that does not say.
     """
 
     task: str
@@ -32,6 +34,7 @@ class TaskScore:
     ci95: tuple[float, float] | None
     n: int
     official_split: bool
+    truncated: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Results:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``m3e eval --json``; it holds no NaN."""
-        fields = ("task", "split", "metric", "score", "scores", "ci95", "n")
+        fields = ("task", "split", "metric", "score", "scores", "ci95", "n", "truncated")
         rows = [{name: asdict(score)[name] for name in fields} for score in self.results]
         value: dict[str, Any] = json_safe({"model": self.model, "results": rows, "missing": self.missing})
         return value

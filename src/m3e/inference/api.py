@@ -123,7 +123,7 @@ class ApiEncoder:
         """
         check_texts(texts)
         model, prefix = self._side(prompt_name)
-        sent = [((prefix if prompt is None else prompt) + text) or " " for text in texts]
+        sent = self._sent(prefix if prompt is None else prompt, texts)
         asked = {text: VectorCache.key(self._settings(model), text) for text in dict.fromkeys(sent)}
         found = self._cache.get(list(asked.values()))
         missing = [text for text, key in asked.items() if key not in found]
@@ -145,14 +145,27 @@ class ApiEncoder:
         """:meth:`encode` as documents."""
         return self.encode(texts, prompt_name="document", **options)
 
-    def estimate(self, texts: Sequence[str], *, prompt_name: str | None = None) -> Cost:
-        """What :meth:`encode` of ``texts`` would send; nothing is sent."""
+    def estimate(self, texts: Sequence[str], *, prompt_name: str | None = None, seen: set[bytes] | None = None) -> Cost:
+        """What :meth:`encode` of ``texts`` would send; nothing is sent.
+
+        Args:
+            texts: equal ones count once.
+            prompt_name: as for :meth:`encode`.
+            seen: what earlier estimates counted, which is not counted again; it grows.
+        """
         model, prefix = self._side(prompt_name)
-        unique = list(dict.fromkeys((prefix + text) or " " for text in texts))
-        keys = [VectorCache.key(self._settings(model), text) for text in unique]
-        known = self._cache.get(keys)
-        tokens = [estimate_tokens(text) for text, key in zip(unique, keys, strict=True) if key not in known]
-        return Cost(len(tokens), sum(tokens), len(unique) - len(tokens))
+        seen = set() if seen is None else seen
+        asked = {VectorCache.key(self._settings(model), text): text for text in self._sent(prefix, texts)}
+        new = {key: text for key, text in asked.items() if key not in seen}
+        seen.update(new)
+        known = self._cache.get(list(new))
+        tokens = [estimate_tokens(text) for key, text in new.items() if key not in known]
+        return Cost(len(tokens), sum(tokens), len(known))
+
+    @staticmethod
+    def _sent(prefix: str, texts: Sequence[str]) -> list[str]:
+        """What goes over the wire for each text."""
+        return [(prefix + text) or " " for text in texts]
 
     def _side(self, prompt_name: str | None) -> tuple[str, str]:
         """The model and the prompt of a side."""

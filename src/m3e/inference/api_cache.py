@@ -67,14 +67,6 @@ class VectorCache:
                     found[key] = Answer(np.frombuffer(vector, "<f4"), bool(cut))
         return found
 
-    def count(self, keys: Sequence[bytes]) -> int:
-        """How many of ``keys`` have an answer here."""
-        with self._lock:
-            return sum(
-                int(self._run(f"SELECT count(*) FROM vectors WHERE key IN ({','.join('?' * len(part))})", part)[0][0])
-                for part in (keys[start : start + _KEYS_AT_ONCE] for start in range(0, len(keys), _KEYS_AT_ONCE))
-            )
-
     def put(self, answers: Mapping[bytes, Answer]) -> None:
         """Keep answers; when this returns they are on disk."""
         rows = [(key, answer.vector.astype("<f4").tobytes(), int(answer.cut)) for key, answer in answers.items()]

@@ -10,6 +10,7 @@ _CHARACTERS_A_TOKEN = 4
 _SHARE_IF_UNSAID = 0.75
 _MARGIN = 0.97
 _FAR_OFF = 4
+_LEAST_LIMIT = 32
 
 
 def estimate_tokens(text: str) -> int:
@@ -39,6 +40,6 @@ def share_that_fits(reason: str, tokens: int) -> float:
     """
     numbers = [int(number) for number in re.findall(r"\d+", reason.replace(",", ""))]
     for limit, asked in pairwise(numbers):
-        if 1 < limit < asked and tokens / _FAR_OFF < asked < tokens * _FAR_OFF:
+        if _LEAST_LIMIT <= limit < asked and tokens / _FAR_OFF < asked < tokens * _FAR_OFF:
             return limit / asked * _MARGIN
     return _SHARE_IF_UNSAID
