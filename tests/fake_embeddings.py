@@ -27,8 +27,8 @@ class FakeServer:
 
     Attributes:
         script: what to do with the next POSTs, one entry each: a status (or a status, message and headers),
-            ``"cut"`` (half a body), ``"slow"`` (longer than any patience), ``"close"`` (no answer), or a list of
-            seconds to wait and one of these; answers follow.
+            ``"cut"`` (half a body), ``"slow"`` (longer than any patience), ``"close"`` (no answer), or a list: wait
+            for so many POSTs in all, then so many seconds, then do one of these; answers follow.
         odd: text to what its vector becomes: a list of numbers, or ``"missing"`` or ``"twice"``.
         limit: characters a text may have; ``texts`` a request may hold at most ``batch``.
         posts: model and texts of each POST, in the order they came.
@@ -149,8 +149,11 @@ class _Handler(BaseHTTPRequestHandler):
     def act(self, body: dict[str, Any], step: Any) -> None:
         fake = self.fake
         if isinstance(step, list):
-            time.sleep(step[0])
-            step = step[1]
+            posts, seconds, step = step
+            deadline = time.monotonic() + 10
+            while len(fake.posts) < posts and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(seconds)
         if step == "slow":
             time.sleep(1.5)
             self.close_connection = True

@@ -278,10 +278,10 @@ def test_a_server_that_is_not_there_is_answered_at_once(connect) -> None:
 
 
 def test_a_failure_does_not_wait_for_the_retries_of_others(server: FakeServer, connect) -> None:
-    server.script.extend([None, (429, "wait", {"Retry-After": "30"}), [0.3, 400]])
+    server.script.extend([None, [3, 0, (429, "wait", {"Retry-After": "30"})], [3, 0.3, 400]])
     started = time.monotonic()
     with pytest.raises(ModelError, match="refuses the request"):
-        connect(concurrency=2).encode(TEXTS)
+        connect(concurrency=2, timeout=20.0).encode(TEXTS)
     assert time.monotonic() - started < 20
 
 

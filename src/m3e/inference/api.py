@@ -14,7 +14,7 @@ from m3e.errors import ModelError, SettingsError
 from m3e.files import hash_settings
 from m3e.inference.api_answers import UnclearAnswerError, read_answer
 from m3e.inference.api_cache import Answer, VectorCache
-from m3e.inference.api_client import ApiClient, Endpoint, TooMuchError
+from m3e.inference.api_client import ApiClient, Endpoint, StoppedError, TooMuchError
 from m3e.inference.api_lengths import cut_to_tokens, estimate_tokens, share_that_fits
 from m3e.inference.api_options import ApiOptions, Cost, Usage
 from m3e.inference.encoder import Vectors, batches_by_tokens, check_texts, progress
@@ -222,9 +222,9 @@ class ApiEncoder:
                     self._client.stopping.set()
                 for future in futures:
                     future.cancel()
-        for future in futures:
-            if not future.cancelled():
-                future.result()
+        errors = [future.exception() for future in futures if not future.cancelled()]
+        for error in sorted(filter(None, errors), key=lambda error: isinstance(error, StoppedError)):
+            raise error
         return found
 
     def _batches(self, texts: list[str]) -> Iterator[list[str]]:
@@ -247,6 +247,8 @@ class ApiEncoder:
                 return
             if "batch" in error.reason:
                 self._batch_texts = min(self._batch_texts, (len(batch) + 1) // 2)
+        except StoppedError:
+            raise
         except UnclearAnswerError as error:
             text = batch[error.index]
             raise ModelError(f"{self.endpoint.base_url}: {_named(sent, text)}: {error}") from error

@@ -50,6 +50,10 @@ class NoAnswerError(ModelError):
     """All retries failed."""
 
 
+class StoppedError(ModelError):
+    """Given up because another request failed; that one's error is the one to show."""
+
+
 class _TransientError(Exception):
     """May pass when tried again; ``wait`` is what the server asked for, in seconds."""
 
@@ -285,7 +289,7 @@ class ApiClient:
     def _wait(self) -> None:
         while (left := self._resume_at - time.monotonic()) > 0:
             if self.stopping.wait(left):
-                raise NoAnswerError("stopped, since another request failed")
+                raise StoppedError("stopped, since another request failed")
 
 
 class _RefusedError(Exception):
