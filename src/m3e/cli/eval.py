@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from m3e.cli.terminal import complain, say, show, write_result
 
 @app.command("eval")
 def evaluate_model(
-    model: str = typer.Argument(help="A name (m3e models), a folder, or a hub id."),
+    model: str = typer.Argument(help="A name (m3e models), folder, hub id, api:BASE_URL#model, bm25, or tfidf."),
     suite: str | None = typer.Option(None, "--suite", help="A set of tasks: local judges any file in our layout."),
     task: list[str] = typer.Option([], "--task", help="A task by mteb's name, e.g. TNews; may be repeated."),
     data: Path | None = typer.Option(None, "--data", help="Folder of local files; default: M3E_DATA."),
@@ -27,6 +28,9 @@ def evaluate_model(
         "on", "--prompts", help="on, off, or both: with the model's prompts, without, or both and what they bring."
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only list what would run, and what is missing."),
+    price: float | None = typer.Option(None, "--price", help="Of 1M tokens of an endpoint, for the estimate."),
+    query_prompt: str = typer.Option("", "--query-prompt", help="Put before queries, for an endpoint."),
+    document_prompt: str = typer.Option("", "--document-prompt", help="Put before documents, for an endpoint."),
     json: Path | None = typer.Option(None, "--json", help="Write the results to this file."),
 ) -> None:
     """Judge a model on mteb's tasks, from local files."""
@@ -34,6 +38,7 @@ def evaluate_model(
     from m3e.evaluation.listing import list_tasks, plan_table
     from m3e.evaluation.prompt_ablation import prompt_differences, prompts_table
     from m3e.evaluation.report import results_table
+    from m3e.inference import ApiOptions
 
     data = data or data_folder()
     if dry_run:
@@ -43,6 +48,7 @@ def evaluate_model(
         show(plan_table(planned))
         _name_missing(planned.missing)
         return
+    asked = price is not None or query_prompt or document_prompt
     results = evaluate(
         model,
         list(task) or None,
@@ -53,6 +59,9 @@ def evaluate_model(
         device=device,
         prompts=prompts,
         dtype=dtype,  # type: ignore[arg-type]  # checked by Encoder
+        progress=sys.stdout.isatty(),
+        api=ApiOptions(query_prompt, document_prompt, price=price) if asked else None,
+        on_line=say,
     )
     for line in results.notes:
         say(line)

@@ -243,4 +243,14 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
         table = pq.read_table(path, columns=list(names))
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} is damaged: {error}") from error
-    return {name: table[name].to_pylist() for name in names}
+    return {name: _as_strings(path, name, table[name]).to_pylist() for name in names}
+
+
+def _as_strings(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column; where a writer kept its strings as bytes, the strings."""
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        return column
+    try:
+        return column.cast(pa.large_string())
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: the column {name} holds bytes that are not UTF-8 text") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3e.files import json_safe, read_marker
+from m3e.inference import ApiEncoder, TfidfEncoder
 from m3e.inference.encoder import DOCUMENT_PROMPTS, Encoder, Vectors
 from m3e.models.fingerprint import fingerprint
 
@@ -74,6 +75,11 @@ class MtebEncoder:
         value: torch.Tensor = self.encoder.model.similarity_pairwise(embeddings1, embeddings2)
         return value
 
+    @property
+    def has_prompts(self) -> bool:
+        """Whether the model has prompts that can be switched off."""
+        return any((self.encoder.model.prompts or {}).values())
+
     def _has_both_prompts(self) -> bool:
         prompts = self.encoder.model.prompts or {}
         return bool(prompts.get("query")) and any(prompts.get(name) for name in DOCUMENT_PROMPTS)
@@ -122,6 +128,8 @@ def model_name(model: Any) -> str:
     """A short name for results: the local model's, the folder's, the hub id, or ``unnamed``."""
     from m3e.models.loading import resolve_name
 
+    if isinstance(model, ApiEncoder | TfidfEncoder):
+        return model.name
     if isinstance(model, Encoder):
         model = model.model
     if hasattr(model, "mteb_model_meta"):

@@ -34,16 +34,10 @@ def prompt_settings(wanted: str, scorer: Any, name: str, notes: list[str]) -> tu
         return (True,)
     if not hasattr(scorer, "prompts"):
         raise SettingsError(f"{name} puts its own prompts before texts, if any: they cannot be switched off from here")
-    if not _has_prompts(scorer):
+    if not scorer.has_prompts:
         notes.append(f"{name} has no prompts: there is nothing to switch off")
         return (True,)
     return (False,) if wanted == "off" else (True, False)
-
-
-def _has_prompts(scorer: Any) -> bool:
-    model = getattr(scorer.encoder, "model", None)
-    prompts = getattr(model, "prompts", None) or getattr(scorer.encoder, "prompts", None) or {}
-    return any(prompts.values())
 
 
 @contextmanager

@@ -30,7 +30,8 @@ class TaskScore:
         texts_per_second: how fast texts became vectors; ``None`` where nothing was encoded.
         prompts: whether the model's prompts were put before texts, where it has any.
         recipe: the protocol, where it is not mteb's: ``uniem``.
-        truncated: the share of encoded texts that were cut to the model's length; ``None`` where nobody counted.
+        truncated: the share of encoded texts that were cut to the model's length, 0..1; ``None`` where nobody
+            counted.
 
     Where the data lay and how fast a machine was are no part of a score: two scores may be equal without them.
     """
