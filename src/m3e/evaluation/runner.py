@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from m3e.errors import MissingExtraError, SettingsError, first_line
 from m3e.evaluation.items import Items, watch
+from m3e.evaluation.mteb_search import exact_search
 from m3e.evaluation.plan import Planned, plan
 from m3e.evaluation.results import Results, TaskScore, finite_scores
 from m3e.evaluation.store import write_result
@@ -117,14 +118,15 @@ def _run(planned: Planned, scorer: Any) -> tuple[TaskScore, Items | None, Any] |
     if not task.data_loaded and (reason := _load_from_hub(task)):
         return reason
     items = watch(task)
-    record = mteb.evaluate(
-        scorer,
-        task,
-        cache=None,
-        co2_tracker=False,
-        encode_kwargs={"batch_size": _BATCH, "show_progress_bar": False},
-        show_progress_bar=False,
-    ).task_results[0]
+    with exact_search(task, scorer) as model:
+        record = mteb.evaluate(
+            model,
+            task,
+            cache=None,
+            co2_tracker=False,
+            encode_kwargs={"batch_size": _BATCH, "show_progress_bar": False},
+            show_progress_bar=False,
+        ).task_results[0]
     if planned.revision:
         record = record.model_copy(update={"dataset_revision": planned.revision})
     scores = finite_scores(record.scores[planned.split])

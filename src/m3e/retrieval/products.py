@@ -32,6 +32,8 @@ class Fp32Products:
         self.queries = queries
         self.lengths = torch.linalg.vector_norm(queries, dim=1)
         self.lost = torch.zeros(len(queries))
+        self.corpus = queries[:0]
+        self.error = self.lost
         self._scores: torch.Tensor | None = None
 
     def load(self, block: Block, exact: torch.Tensor) -> None:
@@ -65,8 +67,7 @@ class Fp32Products:
         """A number that every document with an exact score of at least ``floor`` lies above."""
         import torch
 
-        number: torch.Tensor = torch.nextafter(self.below(floor, tile), torch.tensor(-torch.inf))
-        return number
+        return torch.nextafter(self.below(floor, tile), torch.tensor(-torch.inf))
 
     def decode(self, numbers: torch.Tensor) -> torch.Tensor:
         """The scores behind numbers that ``scores`` returned for a cut below zero."""
