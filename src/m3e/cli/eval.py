@@ -27,6 +27,7 @@ def evaluate_model(
     prompts: str = typer.Option(
         "on", "--prompts", help="on, off, or both: with the model's prompts, without, or both and what they bring."
     ),
+    vectors: Path | None = typer.Option(None, "--vectors", help="Keep vectors of corpora here, for later runs."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only list what would run, and what is missing."),
     price: float | None = typer.Option(None, "--price", help="Of 1M tokens of an endpoint, for the estimate."),
     query_prompt: str = typer.Option("", "--query-prompt", help="Put before queries, for an endpoint."),
@@ -58,6 +59,7 @@ def evaluate_model(
         train=train,
         device=device,
         prompts=prompts,
+        vectors=vectors,
         dtype=dtype,  # type: ignore[arg-type]  # checked by Encoder
         progress=sys.stdout.isatty(),
         api=ApiOptions(query_prompt, document_prompt, price=price) if asked else None,

@@ -22,6 +22,7 @@ from m3e.evaluation.api_cost import cost_after, cost_before
 from m3e.evaluation.bm25_model import Bm25Model
 from m3e.evaluation.contamination import contamination, find_filter
 from m3e.evaluation.items import Items, watch
+from m3e.evaluation.mteb_search import exact_search
 from m3e.evaluation.plan import plan
 from m3e.evaluation.planned import Planned
 from m3e.evaluation.prompt_ablation import prompt_settings, prompts_switched
@@ -55,6 +56,7 @@ def evaluate(
     dtype: DType = "fp32",
     progress: bool = False,
     prompts: str = "on",
+    vectors: str | os.PathLike[str] | None = None,
     api: ApiOptions | None = None,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> Results:
@@ -77,6 +79,8 @@ def evaluate(
             the hardware has bf16, and moves scores by some 1e-4.
         progress: show a bar on a terminal.
         prompts: ``on``, ``off`` (the model's prompts and instructions are left out) or ``both``, one run each.
+        vectors: a folder where the vectors of retrieval's corpora stay, for later runs on the same model and data;
+            without it those of large corpora go to a temporary folder.
         api: prompts, price and patience for an endpoint.
         on_line: called with what a person should read before the work starts: an endpoint's cost.
 
@@ -101,7 +105,7 @@ def evaluate(
         for planned in _shown(work.tasks, progress, endpoint):
             for on in settings:
                 with prompts_switched(scorer, on):
-                    outcome = _run(planned, scorer, seen)
+                    outcome = _run(planned, scorer, seen, _path(vectors))
                 if isinstance(outcome, str):
                     missing[planned.name] = outcome
                     break
@@ -171,7 +175,9 @@ def _facts(scorer: Any) -> dict[str, int | None]:
     return {"parameters": counted or None, "dim": scorer.mteb_model_meta.embed_dim or getattr(encoder, "dimension", None)}
 
 
-def _run(planned: Planned, scorer: Any, seen: TextFilter | None) -> tuple[TaskScore, Items | None, Any] | str:
+def _run(
+    planned: Planned, scorer: Any, seen: TextFilter | None, vectors: Path | None
+) -> tuple[TaskScore, Items | None, Any] | str:
     """The score, the scores of single items and mteb's record; or why there is no score."""
     import mteb
     from mteb.models import EncoderProtocol
@@ -184,9 +190,9 @@ def _run(planned: Planned, scorer: Any, seen: TextFilter | None) -> tuple[TaskSc
     task = copy.copy(task)  # so that a second run of the task starts as the first did
     task.rng_state = copy.deepcopy(task.rng_state)
     items = watch(task)
-    with watch_encoding(scorer) as speed:
+    with watch_encoding(scorer) as speed, exact_search(task, scorer, vectors) as model:
         record = mteb.evaluate(
-            scorer,
+            model,
             task,
             cache=None,
             co2_tracker=False,

@@ -18,6 +18,7 @@ import pyarrow as pa
 from m3e.data.file_state import FileState
 from m3e.errors import DataError
 from m3e.evaluation import mteb_tasks
+from m3e.evaluation.mteb_search import ArrayRun, score_run
 from m3e.evaluation.planned import Plan, Planned
 from m3e.evaluation.task_cards import TaskCard
 from m3e.files import atomic_folder, cache_folder, hash_settings, read_marker, write_marker
@@ -112,6 +113,8 @@ def _official_class() -> type[Any]:
     from mteb.abstasks import AbsTaskRetrieval
 
     class T2Retrieval(AbsTaskRetrieval):
+        reads_arrays = True
+
         def task_specific_scores(
             self, scores: Any, qrels: Grades, results: Mapping[str, Mapping[str, float]], **_: Any
         ) -> dict[str, float]:
@@ -135,7 +138,10 @@ def official_scores(grades: Grades, ranked: Mapping[str, Mapping[str, float]]) -
     wanted = {query: found for query, found in wanted.items() if found and query in ranked}
     if not wanted:
         return {}
-    found = calculate_retrieval_scores({query: ranked[query] for query in wanted}, wanted, list(_OFFICIAL_CUTS))
+    if isinstance(ranked, ArrayRun):
+        found = score_run(ranked.only(wanted), wanted, _OFFICIAL_CUTS)
+    else:
+        found = calculate_retrieval_scores({query: ranked[query] for query in wanted}, wanted, list(_OFFICIAL_CUTS))
     return {
         "official/ndcg_at_10": found.ndcg["NDCG@10"],
         "official/mrr_at_10": found.mrr["MRR@10"],

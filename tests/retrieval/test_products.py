@@ -1,0 +1,85 @@
+"""The bound on approximate scores holds for the worst vectors, and is near enough to be of use."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from m3e.retrieval.blocks import Block, blocks
+from m3e.retrieval.products import Bf16Products, Fp32Products
+
+
+def worst_documents(queries: torch.Tensor) -> torch.Tensor:
+    """Documents along what each query loses in bf16, either way: there the loss is largest."""
+    lost = queries - queries.bfloat16().float()
+    lost /= torch.linalg.vector_norm(lost, dim=1, keepdim=True)
+    return torch.cat([lost, -lost, queries, -queries])
+
+
+def one_block(documents: torch.Tensor) -> Block:
+    return next(iter(blocks(documents.numpy(), len(documents))))
+
+
+@pytest.mark.parametrize("kind", [Bf16Products, Fp32Products])
+def test_no_score_lies_beyond_the_bound(kind: type[Fp32Products]) -> None:
+    queries = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
+    documents = torch.cat([worst_documents(queries), torch.randn(500, 256, generator=torch.Generator().manual_seed(1))])
+    products = kind(queries)
+    products.load(one_block(documents), documents)
+    everything = slice(0, 64)
+    exact = (queries.double() @ documents.double().T).float()
+    cut = products.cut(torch.full((64,), -torch.inf), everything)
+    numbers = products.scores(everything, cut).clone()
+    for column in range(exact.shape[1]):
+        approximate = products.decode(numbers[:, column])
+        assert (products.below(approximate, everything) <= exact[:, column]).all()
+        assert (products.below(exact[:, column], everything) <= approximate).all()
+        assert (numbers[:, column] > products.cut(exact[:, column], everything)).all()
+
+
+def test_the_loss_of_the_queries_is_needed_in_the_bound() -> None:
+    """Without it the documents along the loss would be missed."""
+    queries = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
+    lost = worst_documents(queries)[:64].bfloat16().float()  # stored in bf16: they lose nothing themselves
+    products = Bf16Products(queries)
+    products.load(Block(0, lost.bfloat16(), 1.01, 0.0), lost)
+    off = (queries * lost).sum(1) - (queries.bfloat16().float() * lost).sum(1)
+    assert (off > 0.98 * products.lost).all()
+    assert (products.error >= off).all()
+    assert (products.error < 1.2 * off + 0.01).all()
+
+
+def test_the_rounding_of_the_scores_is_needed_in_the_bound() -> None:
+    """Vectors that bf16 holds exactly, products that it does not."""
+    queries = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+    documents = torch.randn(4000, 8, generator=torch.Generator().manual_seed(1)).bfloat16()
+    products = Bf16Products(queries)
+    products.load(Block(0, documents, 9.0, 0.0), documents.float())
+    everything = slice(0, 64)
+    numbers = products.scores(everything, torch.tensor([-1], dtype=torch.int16))
+    approximate = products.decode(numbers)
+    exact = queries @ documents.float().T
+    assert (exact - approximate).abs().max() > 50 * products.error.max()
+    for column in range(4000):
+        assert (products.below(approximate[:, column], everything) <= exact[:, column]).all()
+        assert (numbers[:, column] > products.cut(exact[:, column], everything)).all()
+
+
+def test_the_rounding_of_the_documents_is_needed_in_the_bound() -> None:
+    documents = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
+    queries = worst_documents(documents)[:64].bfloat16().float()
+    products = Bf16Products(queries)
+    products.load(one_block(documents), documents)
+    off = (queries * documents).sum(1) - (queries * documents.bfloat16().float()).sum(1)
+    assert (off > 0.02).all()
+    assert (products.error >= off).all()
+
+
+def test_negative_scores_keep_their_order() -> None:
+    documents = torch.linspace(-2, 2, 101).reshape(-1, 1)
+    products = Bf16Products(torch.ones(1, 1))
+    products.load(one_block(documents), documents)
+    numbers = products.scores(slice(0, 1), torch.tensor([-1], dtype=torch.int16))
+    assert (np.diff(numbers[0].numpy().astype(int)) > 0).all()
+    assert torch.equal(products.decode(numbers[0]), documents[:, 0].bfloat16().float())
