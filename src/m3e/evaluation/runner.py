@@ -172,7 +172,10 @@ def _facts(scorer: Any) -> dict[str, int | None]:
     encoder = getattr(scorer, "encoder", None)
     model: Any = getattr(encoder, "model", None)
     counted = sum(weights.numel() for weights in model.parameters()) if hasattr(model, "parameters") else 0
-    return {"parameters": counted or None, "dim": scorer.mteb_model_meta.embed_dim or getattr(encoder, "dimension", None)}
+    return {
+        "parameters": counted or None,
+        "dim": scorer.mteb_model_meta.embed_dim or getattr(encoder, "dimension", None),
+    }
 
 
 def _run(
