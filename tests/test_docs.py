@@ -86,7 +86,7 @@ def command() -> Any:
 
     from m3e.cli import app
 
-    for module in ("data", "encode", "env", "eval", "finetune", "models", "quickstart"):
+    for module in ("data", "encode", "env", "eval", "finetune", "models", "quickstart", "report"):
         import_module(f"m3e.cli.{module}")
     return typer.main.get_command(app)
 

@@ -4,7 +4,8 @@ import pytest
 from stored_results import MARKED, evaluate_two, write_score
 
 from m3e.evaluation.comparison import compare_models
-from m3e.evaluation.html_report import page, speed_points, worst_queries
+from m3e.evaluation.failures import read_failures
+from m3e.evaluation.html_report import page, speed_points
 from m3e.evaluation.markup import Markup, join, tag
 from m3e.evaluation.paired import compare
 from m3e.evaluation.read_results import read_results
@@ -96,7 +97,7 @@ def test_the_page_shows_scores_intervals_and_tests(two, html):
 
 def test_texts_are_shown_as_typed_never_as_markup(two, html):
     assert "<b>今天</b>" not in html
-    worst = [row for item in two.results for row in worst_queries(item)]
+    worst = [row for item in two.results for row in read_failures(item.items, item.score.metric)]
     assert any(row["query"] == MARKED for row in worst)
     read = Reader(html)
     assert MARKED in read.texts
@@ -109,7 +110,7 @@ def test_texts_are_shown_as_typed_never_as_markup(two, html):
 
 def test_the_worst_queries_come_worst_first_and_can_be_left_out(two):
     for item in two.results:
-        rows = list(worst_queries(item))
+        rows = list(read_failures(item.items, item.score.metric))
         assert [row["score"] for row in rows] == sorted(row["score"] for row in rows)
         assert bool(rows) == (item.score.task == "find.test")
     without = page(two, compare_models(two), texts=False)

@@ -7,8 +7,9 @@ from stored_results import evaluate_two, query_items, write_score
 
 from m3e.errors import SettingsError
 from m3e.evaluation import statistics
-from m3e.evaluation.paired import PERMUTATIONS, bootstrap_p, compare, sign_flip_p
+from m3e.evaluation.paired import compare
 from m3e.evaluation.read_results import read_results
+from m3e.evaluation.statistics import PERMUTATIONS, bootstrap_p, sign_flip_p
 
 RETRIEVAL = {"metric": "ndcg_at_10", "type": "Retrieval", "category": "s2p"}
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 WORST = 20
 RETURNED = 3
 CHARACTERS = 200
+SHOWN = 10
+_COLUMNS = ("query_id", "query", "expected", "expected_rank", "returned")
 
 
 def failure_columns(
@@ -68,3 +74,21 @@ def _texts(table: Any, wanted: set[str]) -> dict[str, str]:
         text = f"{row.get('title') or ''} {row['text']}".strip()
         texts[item] = text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
     return texts
+
+
+def read_failures(items: Path, metric: str) -> Iterator[dict[str, Any]]:
+    """The queries that went worst, the worst first, from a task's items; none where those hold no texts.
+
+    ``score`` stands beside ``query_id`` and the columns of :func:`failure_columns`.
+    """
+    try:
+        columns = pq.read_table(items).to_pydict()
+    except (OSError, pa.ArrowException):  # whoever reads the scores names it
+        return
+    metric = metric if metric in columns else "ndcg_at_10"
+    if not all(name in columns for name in (*_COLUMNS, metric)):
+        return
+    places = [place for place, query in enumerate(columns["query"]) if query is not None]
+    places.sort(key=lambda place: columns[metric][place])
+    for place in places[:SHOWN]:
+        yield {name: columns[name][place] for name in _COLUMNS} | {"score": columns[metric][place]}

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from m3e import __version__
 from m3e.evaluation.comparison import Comparison, KindTable, Row
+from m3e.evaluation.failures import read_failures
+from m3e.evaluation.html_parts import data_table, grid, named, section
 from m3e.evaluation.markup import Markup, join, tag
 from m3e.evaluation.paired import Paired, PairedTest
-from m3e.evaluation.published import SOURCES
-from m3e.evaluation.read_results import StoredResult, StoredResults
+from m3e.evaluation.read_results import StoredResults
 from m3e.evaluation.report import CARD_HEADS, figure, footnotes, interval, paired_lines, share
 from m3e.evaluation.svg_charts import (
     COLOURS,
@@ -30,9 +28,6 @@ from m3e.evaluation.svg_charts import (
     signed_points,
 )
 from m3e.files import atomic_file
-
-SHOWN_FAILURES = 10
-_FAILURE_COLUMNS = ("query_id", "query", "expected", "expected_rank", "returned")
 
 
 def write_page(
@@ -108,7 +103,7 @@ def _charts(comparison: Comparison) -> Markup:
         figures.append(
             tag("figure", tag("figcaption", table.title), bar_chart(f"{table.title}: scores", groups), class_="card")
         )
-    return _section("By task", tag("p", "The thin lines are 95 % intervals.", class_="hint"), _grid(figures))
+    return section("By task", tag("p", "The thin lines are 95 % intervals.", class_="hint"), grid(figures))
 
 
 def _speed(comparison: Comparison) -> Markup | None:
@@ -120,10 +115,10 @@ def _speed(comparison: Comparison) -> Markup | None:
         "on whatever machine ran them; the score is the mean of the averages by kind of task."
     )
     chart = scatter_chart("Speed against quality", "texts a second", "mean score", points)
-    return _section(
+    return section(
         "Speed against quality",
         tag("p", hint, class_="hint"),
-        _grid([tag("figure", tag("figcaption", "Mean score"), chart, class_="card")]),
+        grid([tag("figure", tag("figcaption", "Mean score"), chart, class_="card")]),
     )
 
 
@@ -174,11 +169,11 @@ def _paired_section(paired: Paired) -> Markup:
     rows = [_paired_row(test) for test in paired.tests]
     heads = ("task", "metric", paired.model_a, paired.model_b, "points", "95 %", "p", "n", "finding")
     refused = [tag("li", tag("strong", task), f": {reason}") for task, reason in paired.refused.items()]
-    return _section(
+    return section(
         f"Paired: {title}",
         tag("p", paired_lines(paired)[-1], class_="lead") if paired.tests else None,
-        _grid(chart) if gaps else None,
-        _table(f"Paired tests: {title}", heads, rows) if rows else None,
+        grid(chart) if gaps else None,
+        data_table(f"Paired tests: {title}", heads, rows) if rows else None,
         tag("ul", join(*(tag("li", line) for line in paired_lines(paired)[:-1])), class_="sentences"),
         join(tag("h3", "Not compared"), tag("ul", join(*refused))) if refused else None,
     )
@@ -206,13 +201,13 @@ def _scores_table(table: KindTable) -> Markup:
     for row in table.rows:
         best = [_is_best(table, row, index) for index in range(len(table.columns))]
         cells = [_score_cell(row, index, best[index]) for index in range(len(table.columns))]
-        rows.append([_named(row.model, row.source), *([figure(row.average)] if table.averaged else []), *cells])
+        rows.append([named(row.model, row.source), *([figure(row.average)] if table.averaged else []), *cells])
     classes = ["published" if row.source else "" for row in table.rows]
     metrics = list(dict.fromkeys(column.metric for column in table.columns if column.main))
-    return _section(
+    return section(
         table.title,
         tag("p", f"Main metric: {', '.join(metrics)}.", class_="hint"),
-        _table(f"{table.title}: scores by model and task", heads, rows, classes),
+        data_table(f"{table.title}: scores by model and task", heads, rows, classes),
     )
 
 
@@ -233,21 +228,14 @@ def _score_cell(row: Row, index: int, best: bool) -> Markup:
     return join(*parts)
 
 
-def _named(model: str, source: str) -> Markup:
-    if not source:
-        return join(model)
-    number = list(SOURCES).index(source) + 1
-    return join(model, tag("sup", tag("a", f"[{number}]", href=f"#source-{number}", aria_label=f"source: {source}")))
-
-
 def _card_section(comparison: Comparison) -> Markup:
     rows: list[list[str | Markup]] = []
     for row in comparison.card:
         cells = asdict(row)
-        rows.append([_named(row.model, row.source), *(cells[name] for name in CARD_HEADS if name != "model")])
+        rows.append([named(row.model, row.source), *(cells[name] for name in CARD_HEADS if name != "model")])
     classes = ["published" if row.source else "" for row in comparison.card]
-    return _section(
-        "Models", _table("Models: size, languages, uses, licence", list(CARD_HEADS.values()), rows, classes)
+    return section(
+        "Models", data_table("Models: size, languages, uses, licence", list(CARD_HEADS.values()), rows, classes)
     )
 
 
@@ -256,7 +244,7 @@ def _failures(stored: StoredResults) -> Markup | None:
     labels = stored.labels()
     blocks = []
     for result in stored.results:
-        rows = list(worst_queries(result))
+        rows = list(read_failures(result.items, result.score.metric)) if result.items else []
         if not rows:
             continue
         name = labels[result.model, result.revision]
@@ -266,31 +254,11 @@ def _failures(stored: StoredResults) -> Markup | None:
         blocks.append(tag("details", head, tag("ol", join(*map(_failure, rows)), class_="failures")))
     if not blocks:
         return None
-    return _section(
+    return section(
         "The worst queries",
         tag("p", "What was returned instead of what was wanted; texts are cut at 200 characters.", class_="hint"),
         join(*blocks),
     )
-
-
-def worst_queries(result: StoredResult) -> Iterator[Mapping[str, Any]]:
-    """The queries that went worst, the worst first; none where the results hold no texts.
-
-    ``score`` stands beside the columns of :func:`~m3e.evaluation.failures.failure_columns`.
-    """
-    if result.items is None:
-        return
-    try:
-        columns = pq.read_table(result.items).to_pydict()
-    except (OSError, pa.ArrowException):  # read_results has named it
-        return
-    metric = result.score.metric if result.score.metric in columns else "ndcg_at_10"
-    if not all(name in columns for name in (*_FAILURE_COLUMNS, metric)):
-        return
-    places = [place for place, query in enumerate(columns["query"]) if query is not None]
-    places.sort(key=lambda place: columns[metric][place])
-    for place in places[:SHOWN_FAILURES]:
-        yield {name: columns[name][place] for name in _FAILURE_COLUMNS} | {"score": columns[metric][place]}
 
 
 def _failure(row: Mapping[str, Any]) -> Markup:
@@ -318,25 +286,4 @@ def _notes(comparison: Comparison) -> Markup:
     for line in footnotes(comparison):
         number = line[1 : line.index("]")] if line.startswith("[") else None
         items.append(tag("li", line, id=f"source-{number}" if number else None))
-    return _section("Notes", tag("ul", join(*items), class_="notes"))
-
-
-def _section(title: str, *parts: Markup | None) -> Markup:
-    return tag("section", tag("h2", title), join(*parts))
-
-
-def _grid(figures: Sequence[Markup]) -> Markup:
-    return tag("div", join(*figures), class_="grid")
-
-
-def _table(
-    caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] | None = None
-) -> Markup:
-    """A table that scrolls inside itself where it is too wide."""
-    head = tag("tr", join(*(tag("th", name, scope="col") for name in heads)))
-    body = [
-        tag("tr", tag("th", row[0], scope="row"), join(*(tag("td", cell) for cell in row[1:])), class_=kind or None)
-        for row, kind in zip(rows, classes or [""] * len(rows), strict=True)
-    ]
-    table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", join(*body)))
-    return tag("div", table, class_="scroll", role="region", tabindex="0", aria_label=caption)
+    return section("Notes", tag("ul", join(*items), class_="notes"))

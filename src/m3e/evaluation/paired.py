@@ -8,7 +8,7 @@ models' scores are computed over the same resampled items, and the p-value is th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -21,21 +21,19 @@ from m3e.evaluation.items import PAIR_SIMILARITIES
 from m3e.evaluation.read_results import StoredResult, StoredResults, identity
 from m3e.evaluation.results import TaskScore
 from m3e.evaluation.statistics import (
-    SEED,
-    Array,
     Interval,
     Statistic,
     best_pair_statistic,
+    bootstrap_p,
     mean_statistic,
     percentile_interval,
     resampled,
+    sign_flip_p,
     spearman_statistic,
 )
 
-PERMUTATIONS = 10_000
 _SURE = 0.05
 _SAME_SCORE = 2e-4  # mteb rounds means to 5 decimals
-_SIGNS_AT_ONCE = 4_000_000
 
 Columns = Mapping[str, list[Any]]
 
@@ -274,35 +272,6 @@ def _check_score(result: StoredResult, found: float) -> None:
             f"{result.items} gives {found:.4f} where {result.file.name} says {result.score.score:.4f}; "
             f"evaluate {result.model} again"
         )
-
-
-def sign_flip_p(differences: Sequence[float] | Array) -> float:
-    """The two-sided p-value of a mean difference: how often random signs give one as large.
-
-    All signs are tried where there are at most :data:`PERMUTATIONS` ways, else so many random ones.
-    """
-    values = np.asarray(differences, np.float64)
-    values = values[values != 0]  # a zero has no sign
-    if not len(values):
-        return 1.0
-    limit = abs(values.sum()) - 1e-9
-    if 2 ** min(len(values), 60) <= PERMUTATIONS:
-        ways = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
-        return float((abs((ways * 2 - 1) @ values) >= limit).mean())
-    random = np.random.default_rng(SEED)
-    at_once = max(1, _SIGNS_AT_ONCE // len(values))
-    extreme = 0
-    for start in range(0, PERMUTATIONS, at_once):
-        rows = min(at_once, PERMUTATIONS - start)
-        signs = random.integers(0, 2, (rows, len(values)), dtype=np.int8) * 2.0 - 1
-        extreme += int((abs(signs @ values) >= limit).sum())
-    return (extreme + 1) / (PERMUTATIONS + 1)
-
-
-def bootstrap_p(values: Array) -> float:
-    """The two-sided p-value of resampled differences: how often they lie on the rarer side of zero."""
-    rarer = min(int((values <= 0).sum()), int((values >= 0).sum()))
-    return min(1.0, 2 * (rarer + 1) / (len(values) + 1))
 
 
 def _signed(value: float) -> str:

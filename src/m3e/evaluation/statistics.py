@@ -1,4 +1,4 @@
-"""Confidence intervals of scores: the percentile bootstrap, seeded and vectorised.
+"""Confidence intervals of scores and p-values of differences: the percentile bootstrap and sign flips, seeded.
 
 A resample is a vector of counts (how often each item was drawn), so ranks and curves are
 computed by cumulative sums over items that are sorted once, not by sorting every resample.
@@ -17,8 +17,10 @@ Statistic = Callable[[Array], Array]
 """From counts of shape (resamples, items) to one value a resample."""
 
 RESAMPLES = 1000
+PERMUTATIONS = 10_000
 SEED = 42
 _ELEMENTS_AT_ONCE = 2_000_000
+_SIGNS_AT_ONCE = 4_000_000
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
@@ -82,6 +84,35 @@ def percentile_interval(values: Array) -> Interval | None:
         return None
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def sign_flip_p(differences: Sequence[float] | Array) -> float:
+    """The two-sided p-value of a mean difference: how often random signs give one as large.
+
+    All signs are tried where there are at most :data:`PERMUTATIONS` ways, else so many random ones.
+    """
+    values = np.asarray(differences, np.float64)
+    values = values[values != 0]  # a zero has no sign
+    if not len(values):
+        return 1.0
+    limit = abs(values.sum()) - 1e-9
+    if 2 ** min(len(values), 60) <= PERMUTATIONS:
+        ways = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
+        return float((abs((ways * 2 - 1) @ values) >= limit).mean())
+    random = np.random.default_rng(SEED)
+    at_once = max(1, _SIGNS_AT_ONCE // len(values))
+    extreme = 0
+    for start in range(0, PERMUTATIONS, at_once):
+        rows = min(at_once, PERMUTATIONS - start)
+        signs = random.integers(0, 2, (rows, len(values)), dtype=np.int8) * 2.0 - 1
+        extreme += int((abs(signs @ values) >= limit).sum())
+    return (extreme + 1) / (PERMUTATIONS + 1)
+
+
+def bootstrap_p(values: Array) -> float:
+    """The two-sided p-value of resampled differences: how often they lie on the rarer side of zero."""
+    rarer = min(int((values <= 0).sum()), int((values >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (len(values) + 1))
 
 
 def _interval(size: int, statistic: Statistic) -> Interval | None:
