@@ -62,7 +62,7 @@ def test_eval_then_report(cli, sets: Path, models: list[Path]) -> None:
     assert "worst queries" in Path("r.html").read_text(encoding="utf-8")
     assert "worst queries" not in Path("short.html").read_text(encoding="utf-8")
 
-    damaged = next(Path("results").rglob("like.test.json"))
+    damaged = next(Path("results").rglob("like.test.local-*.json"))
     damaged.write_text(damaged.read_text()[:100])
     done = cli("report", "results", "--paired", "mini-0", "mini-1", "--json", "r.json")
     assert done.code == 3

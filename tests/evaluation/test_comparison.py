@@ -126,3 +126,36 @@ def test_the_cards_averages_want_official_splits(tmp_path):
     for task in CARD_CLASSIFICATION:
         write_score(tmp_path, task, 0.5, official_split=task != "TNews", **ACCURACY)
     assert compared(tmp_path).card[0].classification == "–"
+
+
+def test_the_cards_figures_stand_beside_uniems_recipe_where_there_is_one(tmp_path):
+    write_score(tmp_path / "1", "TNews", 0.45, **ACCURACY)
+    write_score(tmp_path / "2", "TNews", 0.47, recipe="uniem", **ACCURACY)
+    comparison = compared(tmp_path)
+    (table,) = comparison.tables
+    assert [column.label for column in table.columns] == ["TNews", "TNews@uniem"]
+    found = rows(table)
+    assert found["ours", ""].values == (0.45, 0.47)
+    assert found["moka-ai/m3e-small (2023)", "M3E card"].values == (None, 0.4443)
+    assert found["moka-ai/m3e-base (2023)", "C-MTEB"].values == (0.4828, None)
+
+
+def test_the_cards_average_takes_uniems_recipe(tmp_path):
+    for task in CARD_CLASSIFICATION:
+        write_score(tmp_path / "1", task, 0.5, **ACCURACY)
+    for task in ("TNews", "IFlyTek"):
+        write_score(tmp_path / "2", task, 0.8, recipe="uniem", **ACCURACY)
+    assert compared(tmp_path).card[0].classification == "0.6000"
+
+
+def test_prompts_switched_off_are_a_row_and_no_gap(tmp_path):
+    write_score(tmp_path / "1", "STSB", 0.7)
+    write_score(tmp_path / "1", "LCQMC", 0.6)
+    write_score(tmp_path / "2", "STSB", 0.65, prompts=False)
+    comparison = compared(tmp_path)
+    (table,) = comparison.tables
+    assert comparison.models == ("ours", "ours without prompts")
+    assert table.averaged == ("LCQMC", "STSB")
+    assert rows(table)["ours", ""].average == pytest.approx(0.65)
+    assert rows(table)["ours without prompts", ""].values == (None, 0.65)
+    assert rows(table)["ours without prompts", ""].average is None

@@ -7,7 +7,9 @@ from rich.console import Console
 
 import m3e
 from m3e.errors import SettingsError
-from m3e.evaluation.prompt_ablation import prompt_differences, prompts_table
+from m3e.evaluation.comparison import compare_models
+from m3e.evaluation.html_report import page
+from m3e.evaluation.prompt_ablation import compare_prompts, prompt_differences, prompts_table
 from m3e.evaluation.read_results import read_results
 from m3e.inference import Encoder
 
@@ -61,7 +63,16 @@ def test_both_give_a_result_each_and_the_difference(prompted, data, tmp_path):
     assert sorted((item.score.task, item.score.prompts) for item in back.results) == sorted(
         (score.task, score.prompts) for score in results.results
     )
+    (compared,) = compare_prompts(back)
+    assert (compared.model_a, compared.model_b) == (f"{results.model} without prompts", results.model)
+    assert [test.task for test in compared.tests] == ["p.test", "r.test"]
+    assert compared.refused == {}
+    assert all(test.ci95 is not None for test in compared.tests)
     pairs = prompt_differences(results)
+    for test, (on, off) in zip(compared.tests, pairs, strict=True):
+        assert test.difference == pytest.approx(on.score - off.score)
+    told = page(back, compare_models(back), prompts=[compared])
+    assert f"{results.model} against {results.model} without prompts" in told
     assert [on.task for on, _ in pairs] == ["p.test", "r.test"]
     console = Console(width=100, color_system=None)
     with console.capture() as capture:

@@ -76,7 +76,11 @@ def evaluate_model(
 
 
 def _name_missing(missing: Mapping[str, str]) -> None:
+    """One line for each reason, with the names that it holds for."""
+    names: dict[str, list[str]] = {}
     for name, reason in missing.items():
-        complain(f"{name} is missing: {reason}")
+        names.setdefault(reason, []).append(name)
+    for reason, found in names.items():
+        complain(f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} missing: {reason}")
     if missing:
         raise typer.Exit(3)

@@ -26,11 +26,13 @@ def report_results(
     from m3e.evaluation.comparison import compare_models
     from m3e.evaluation.html_report import write_page
     from m3e.evaluation.paired import compare
+    from m3e.evaluation.prompt_ablation import compare_prompts
     from m3e.evaluation.read_results import read_results
     from m3e.evaluation.report import card_table, footnotes, kind_tables, paired_lines, report_json
 
     stored = read_results(results)
     compared = compare(stored, *paired) if paired else None
+    prompts = compare_prompts(stored)
     comparison = compare_models(stored)
     for table in comparison.tables:
         for part in kind_tables(table, console().width):
@@ -38,12 +40,13 @@ def report_results(
     show(card_table(comparison.card))
     for line in footnotes(comparison):
         say(line)
-    for line in paired_lines(compared) if compared else ():
-        say(line)
+    for found in [*([compared] if compared else []), *prompts]:
+        for line in paired_lines(found):
+            say(line)
     if html is not None:
-        write_page(html, stored, comparison, compared, texts=texts)
+        write_page(html, stored, comparison, compared, prompts, texts=texts)
         say(f"the page is {html}")
-    write_result(json, report_json(comparison, compared, stored.problems))
+    write_result(json, report_json(comparison, compared, stored.problems, prompts))
     for file, reason in stored.problems.items():
         complain(f"{file} was left out: {reason}")
     for task, reason in compared.refused.items() if compared else ():

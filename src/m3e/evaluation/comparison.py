@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from m3e.evaluation.published import (
     CARD_CLASSIFICATION,
     CARD_RETRIEVAL,
+    CARD_SOURCE,
     SOURCES,
     Published,
     card_models,
@@ -16,7 +17,7 @@ from m3e.evaluation.published import (
 from m3e.evaluation.read_results import StoredResult, StoredResults, identity
 from m3e.evaluation.results import TaskScore
 
-Identity = tuple[str, str, str, int, bool]
+Identity = tuple[str, str, str, int, bool, str, bool]
 
 _TYPE_ORDER = ("STS", "PairClassification", "Classification", "Clustering", "Reranking", "Retrieval")
 _TYPE_TITLES = {"STS": "Semantic similarity (STS)", "PairClassification": "Pair classification"}
@@ -45,6 +46,11 @@ class Column:
     def official(self) -> bool:
         """Whether it was scored by mteb's protocol."""
         return self.data[4]
+
+    @property
+    def recipe(self) -> str:
+        """The protocol where it is not mteb's."""
+        return self.data[5]
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ class Comparison:
     """Everything that is compared.
 
     Attributes:
-        models: labels of the given models.
+        models: labels of the given models; a run with prompts switched off is a model of its own.
     """
 
     models: tuple[str, ...]
@@ -127,34 +133,39 @@ class Comparison:
 
 def compare_models(stored: StoredResults) -> Comparison:
     """The models of ``stored`` beside each other and beside what was published."""
-    labels = stored.labels()
-    given = {label: [item for item in stored.results if (item.model, item.revision) == model]
-             for model, label in labels.items()}  # fmt: skip
+    given: dict[str, list[StoredResult]] = {}
+    for item in stored.results:
+        given.setdefault(stored.label(item), []).append(item)
     types = {item.score.type for item in stored.results}
     order = [*(name for name in _TYPE_ORDER if name in types), *sorted(types - set(_TYPE_ORDER))]
     columns = _columns(stored.results)
     tables = tuple(_kind_table(name, columns[name], given) for name in order)
-    return Comparison(tuple(labels.values()), tables, _card(given, tables))
+    return Comparison(tuple(given), tables, _card(given, tables))
 
 
 def _columns(results: Sequence[StoredResult]) -> dict[str, list[Column]]:
     """By type of task, the columns in the order in which their tasks were found."""
-    scores = {identity(item.score): item.score for item in results}
+    scores = {_data(item.score): item.score for item in results}
     found: dict[str, list[Column]] = {}
     for data, score in scores.items():
         label = _label(score, [other for other in scores.values() if other.task == score.task])
         columns = found.setdefault(score.type, [])
         columns.append(Column(label, data, score.metric, True, score.category))
-        have = {name for item in results if identity(item.score) == data for name in item.score.scores}
+        have = {name for item in results if _data(item.score) == data for name in item.score.scores}
         for metric in _published_metrics(score):
             if metric != score.metric and metric in have:
                 columns.append(Column(f"{label} {metric}", data, metric, False, score.category))
     return found
 
 
+def _data(score: TaskScore) -> Identity:
+    """What a column holds: scores with prompts and without stand in one."""
+    return identity(replace(score, prompts=True))
+
+
 def _label(score: TaskScore, namesakes: Sequence[TaskScore]) -> str:
     """The task's name, with whatever tells it from others of that name; a star where it is not mteb's protocol."""
-    parts = [score.task]
+    parts = [score.name]
     if len({other.split for other in namesakes}) > 1:
         parts.append(score.split)
     if len({other.n for other in namesakes}) > 1:
@@ -174,22 +185,23 @@ def _published_metrics(score: TaskScore) -> list[str]:
 
 def _kind_table(name: str, columns: Sequence[Column], given: dict[str, list[StoredResult]]) -> KindTable:
     found = {
-        label: [next((item.score for item in items if identity(item.score) == column.data), None) for column in columns]
+        label: [next((item.score for item in items if _data(item.score) == column.data), None) for column in columns]
         for label, items in given.items()
     }
     # a model that has nothing of this type leaves no row, and no gap in what is averaged
     found = {label: scores for label, scores in found.items() if any(scores)}
+    with_prompts = [scores for scores in found.values() if any(score and score.prompts for score in scores)]
     common = [
         index
         for index, column in enumerate(columns)
-        if column.main and all(scores[index] is not None for scores in found.values())
+        if column.main and all(scores[index] is not None for scores in with_prompts or found.values())
     ]
     rows = [
         _row(label, "", [_value(score, column) for score, column in zip(scores, columns, strict=True)], common, scores)
         for label, scores in found.items()
     ]
     for (model, source), items in _published_by_model(columns).items():
-        values = [_published_value(items, column) for column in columns]
+        values = [_published_value(items, column, columns) for column in columns]
         rows.append(_row(model, source, values, common, [None] * len(columns)))
     return KindTable(name, tuple(columns), tuple(rows), tuple(columns[index].label for index in common))
 
@@ -212,21 +224,27 @@ def _value(score: TaskScore | None, column: Column) -> float | None:
     return score.score if column.main else score.scores.get(column.metric)
 
 
-def _published_by_model(columns: Iterable[Column]) -> dict[tuple[str, str], list[Published]]:
+def _published_by_model(columns: Sequence[Column]) -> dict[tuple[str, str], list[Published]]:
     """Published scores that stand beside a column, by model and source."""
-    wanted = {(column.task, column.metric) for column in columns if column.official}
     found: dict[tuple[str, str], list[Published]] = {}
     for item in published_scores():
-        if (item.task, item.metric) in wanted:
+        if any(_compares(item, column, columns) for column in columns):
             found.setdefault((item.model, item.source), []).append(item)
     order = list(SOURCES)
     return dict(sorted(found.items(), key=lambda entry: -order.index(entry[0][1])))
 
 
-def _published_value(items: Sequence[Published], column: Column) -> float | None:
-    if not column.official:
-        return None
-    return next((item.score for item in items if (item.task, item.metric) == (column.task, column.metric)), None)
+def _published_value(items: Sequence[Published], column: Column, columns: Sequence[Column]) -> float | None:
+    return next((item.score for item in items if _compares(item, column, columns)), None)
+
+
+def _compares(item: Published, column: Column, columns: Iterable[Column]) -> bool:
+    """Whether a published score may stand in a column; the M3E card's in uniem's, where there is that one."""
+    if not column.official or (item.task, item.metric) != (column.task, column.metric):
+        return False
+    if item.source != CARD_SOURCE:
+        return not column.recipe
+    return bool(column.recipe) or not any(other.task == item.task and other.recipe for other in columns)
 
 
 def _card(given: dict[str, list[StoredResult]], tables: Sequence[KindTable]) -> tuple[CardRow, ...]:
@@ -236,7 +254,7 @@ def _card(given: dict[str, list[StoredResult]], tables: Sequence[KindTable]) -> 
         rows.append(
             CardRow(
                 model=model.model,
-                source="M3E card",
+                source=CARD_SOURCE,
                 parameters=model.parameters,
                 dim=str(model.dim),
                 chinese=model.chinese,
@@ -259,7 +277,8 @@ def _card_row_of_results(label: str, items: Sequence[StoredResult], means: dict[
     parameters = known.parameters if known else items[0].parameters
     dim = known.dim if known else items[0].dim
     languages = known.languages if known else ""
-    official = {item.score.task: item.score for item in items if item.score.official_split}
+    by_recipe = sorted((item.score for item in items if item.score.official_split), key=lambda score: score.recipe)
+    official = {score.task: score for score in by_recipe}  # where there are two, uniem's, as on the card
     accuracies = [official[task].score for task in CARD_CLASSIFICATION if task in official]
     retrieval = official.get(CARD_RETRIEVAL)
     return CardRow(

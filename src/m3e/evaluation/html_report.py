@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -31,24 +31,38 @@ from m3e.files import atomic_file
 
 
 def write_page(
-    path: Path, stored: StoredResults, comparison: Comparison, paired: Paired | None = None, *, texts: bool = True
+    path: Path,
+    stored: StoredResults,
+    comparison: Comparison,
+    paired: Paired | None = None,
+    prompts: Sequence[Paired] = (),
+    *,
+    texts: bool = True,
 ) -> None:
     """Write the page, atomically.
 
     Args:
+        prompts: models with their prompts against themselves without.
         texts: show the queries that went worst; they are texts of the data sets, which not everybody may pass on.
     """
     with atomic_file(path) as temporary:
-        temporary.write_text(page(stored, comparison, paired, texts=texts), encoding="utf-8")
+        temporary.write_text(page(stored, comparison, paired, prompts, texts=texts), encoding="utf-8")
 
 
-def page(stored: StoredResults, comparison: Comparison, paired: Paired | None = None, *, texts: bool = True) -> str:
+def page(
+    stored: StoredResults,
+    comparison: Comparison,
+    paired: Paired | None = None,
+    prompts: Sequence[Paired] = (),
+    *,
+    texts: bool = True,
+) -> str:
     """The whole page as HTML. It loads nothing, and forbids the browser to."""
     sections = [
         _summary(comparison),
         _charts(comparison),
         _speed(comparison),
-        _paired_section(paired) if paired else None,
+        *(_paired_section(compared) for compared in [*([paired] if paired else []), *prompts]),
         *(_scores_table(table) for table in comparison.tables),
         _card_section(comparison),
         _failures(stored) if texts else None,
@@ -241,15 +255,14 @@ def _card_section(comparison: Comparison) -> Markup:
 
 def _failures(stored: StoredResults) -> Markup | None:
     """The worst queries of each model and retrieval task, folded."""
-    labels = stored.labels()
     blocks = []
     for result in stored.results:
         rows = list(read_failures(result.items, result.score.metric)) if result.items else []
         if not rows:
             continue
-        name = labels[result.model, result.revision]
+        name = stored.label(result)
         head = tag(
-            "summary", tag("strong", name), f" on {result.score.task}: the worst {len(rows)} of {result.score.n:,}"
+            "summary", tag("strong", name), f" on {result.score.name}: the worst {len(rows)} of {result.score.n:,}"
         )
         blocks.append(tag("details", head, tag("ol", join(*map(_failure, rows)), class_="failures")))
     if not blocks:

@@ -119,7 +119,7 @@ class Paired:
 
 
 def compare(stored: StoredResults, name_a: str, name_b: str) -> Paired:
-    """The paired test of two models on every task that both have results of.
+    """The paired test of two models, with their prompts, on every task that both have results of.
 
     Args:
         name_a: a model's name, ``name@revision``, or its folder of results.
@@ -144,7 +144,7 @@ def compare(stored: StoredResults, name_a: str, name_b: str) -> Paired:
             refused[task] = _what_differs(of_a[task][0].score, of_b[task][0].score)
         for a, b in same:
             try:
-                tests.append(_test(a, b, labels[model_a], labels[model_b]))
+                tests.append(paired_test(a, b, labels[model_a], labels[model_b]))
             except DataError as error:
                 refused[task] = str(error)
     return Paired(labels[model_a], labels[model_b], tests, refused)
@@ -153,8 +153,8 @@ def compare(stored: StoredResults, name_a: str, name_b: str) -> Paired:
 def _by_task(stored: StoredResults, model: tuple[str, str]) -> dict[str, list[StoredResult]]:
     found: dict[str, list[StoredResult]] = {}
     for result in stored.results:
-        if (result.model, result.revision) == model:
-            found.setdefault(result.score.task, []).append(result)
+        if (result.model, result.revision) == model and result.score.prompts:
+            found.setdefault(result.score.name, []).append(result)
     return found
 
 
@@ -163,18 +163,24 @@ def _what_differs(a: TaskScore, b: TaskScore) -> str:
         "split": (a.split, b.split),
         "data revision": (a.data_revision or "unknown", b.data_revision or "unknown"),
         "size": (f"{a.n:,}", f"{b.n:,}"),
+        "recipe": (a.recipe or "mteb's", b.recipe or "mteb's"),
         "mteb's protocol": ("kept" if a.official_split else "not kept", "kept" if b.official_split else "not kept"),
     }
     parts = [f"the {name} differs ({left} and {right})" for name, (left, right) in facts.items() if left != right]
     return f"not the same data: {', '.join(parts)}"
 
 
-def _test(a: StoredResult, b: StoredResult, name_a: str, name_b: str) -> PairedTest:
+def paired_test(a: StoredResult, b: StoredResult, name_a: str, name_b: str) -> PairedTest:
+    """The test of one result against another on the same data.
+
+    Raises:
+        DataError: the two cannot be compared, or a file of items does not fit its score.
+    """
     metric = a.score.metric
     if b.score.metric != metric:
         raise DataError(f"not the same metric: {metric} and {b.score.metric}")
     untested = PairedTest(
-        task=a.score.task,
+        task=a.score.name,
         metric=metric,
         model_a=name_a,
         model_b=name_b,

@@ -11,10 +11,9 @@ from m3e.evaluation import hub_sets, t2ranking
 from m3e.evaluation.local_files import Kind, LocalFolder, kind_of_file
 from m3e.evaluation.local_tasks import Files, add_local_task, fill_task
 from m3e.evaluation.planned import Plan, Planned, some
-from m3e.evaluation.task_cards import CARDS, SUITES, T2RANKING, TaskCard
+from m3e.evaluation.task_cards import CARDS, T2RANKING, TaskCard
 from m3e.evaluation.tasks import (
     LOCAL_SUITE,
-    MTEB_SUITES,
     card_of,
     check_names,
     did_you_mean,
@@ -22,6 +21,8 @@ from m3e.evaluation.tasks import (
     mteb_card,
     suite_tasks,
 )
+
+_TOLD_SUITES = ("m3e-zh", "c-mteb", "code", "en", "cross")
 
 
 def plan(tasks: Sequence[str] | None, suite: str | None, data: Path | None, train: Path | None) -> Plan:
@@ -54,7 +55,7 @@ def _needed(folder: LocalFolder | None) -> LocalFolder:
 
 
 def _plan_found(folder: LocalFolder | None) -> Plan:
-    """Every task whose files are in the folder."""
+    """Every task whose files are in the folder; the others of our suites are missing, by name."""
     if folder is None:
         raise SettingsError("nothing to evaluate: name tasks, a suite or a data folder")
     here = [card for card in CARDS if _is_here(card, folder)]
@@ -67,14 +68,22 @@ def _plan_found(folder: LocalFolder | None) -> Plan:
         )
     made = _plan_named(found, folder)
     asked_for = [card.key for card in here if card.on_request]
-    if asked_for:
-        made.notes.append(f"here too, and run where they are named with --task: {', '.join(asked_for)}")
-    made.notes.append(
-        f"only tasks whose files are in {folder.path} are run; "
-        f"--suite {', '.join(name for name in (*SUITES, *MTEB_SUITES) if name != 'retrieval')} "
-        "names what a suite lacks, and why"
-    )
+    made.missing |= dict.fromkeys(asked_for, "its files are here, and as it is large it runs where --task names it")
+    known = dict.fromkeys(name for suite in _TOLD_SUITES for name in suite_tasks(suite))
+    made.missing |= {name: _why_not_here(name, folder) for name in known if name not in {*found, *asked_for}}
     return made
+
+
+def _why_not_here(name: str, folder: LocalFolder) -> str:
+    """Why a task that nobody named is not run, and how to get it; the same words for all of a kind."""
+    card = card_of(name)
+    if card is not None and card.mteb is None and card.hub is None:
+        return f"its files are not in {folder.path}, and no hub has them; docs/evaluation.md lists them"
+    where = "docs/evaluation.md lists them" if card is not None or mteb_card(name) is not None else "mteb's own"
+    return (
+        f"its files ({where}) are not in {folder.path}; --task or --suite loads it from the hub, "
+        "HF_ENDPOINT names a mirror"
+    )
 
 
 def _is_here(card: TaskCard, folder: LocalFolder) -> bool:

@@ -11,6 +11,8 @@ from m3e.errors import SettingsError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from m3e.evaluation.paired import Paired
+    from m3e.evaluation.read_results import StoredResults
     from m3e.evaluation.results import Results, TaskScore
 
 Prompts = Literal["on", "off", "both"]
@@ -54,6 +56,29 @@ def prompts_switched(scorer: Any, on: bool) -> Iterator[None]:
         scorer.prompts = before
 
 
+def compare_prompts(stored: StoredResults) -> list[Paired]:
+    """For each model that has results with prompts and without, the paired test of with against without."""
+    from m3e.errors import DataError
+    from m3e.evaluation.paired import Paired, paired_test
+    from m3e.evaluation.read_results import identity
+
+    found = []
+    for model, label in stored.labels().items():
+        results = [item for item in stored.results if (item.model, item.revision) == model]
+        without = {identity(item.score)[:-1]: item for item in results if not item.score.prompts}
+        with_both = [item for item in results if item.score.prompts and identity(item.score)[:-1] in without]
+        tests, refused = [], {}
+        for item in with_both:
+            off = without[identity(item.score)[:-1]]
+            try:
+                tests.append(paired_test(off, item, stored.label(off), label))
+            except DataError as error:
+                refused[item.score.name] = str(error)
+        if with_both:
+            found.append(Paired(f"{label} without prompts", label, tests, refused))
+    return found
+
+
 def prompt_differences(results: Results) -> list[tuple[TaskScore, TaskScore]]:
     """The scores with and without prompts of each task that has both."""
 
@@ -77,7 +102,7 @@ def prompts_table(results: Results) -> Table:
     for name in ("with", "without", "difference"):
         table.add_column(name, justify="right")
     for on, off in pairs:
-        table.add_row(on.task, on.metric, f"{on.score:.4f}", f"{off.score:.4f}", f"{on.score - off.score:+.4f}")
+        table.add_row(on.name, on.metric, f"{on.score:.4f}", f"{off.score:.4f}", f"{on.score - off.score:+.4f}")
     if len(pairs) > 1:
         mean_on = sum(on.score for on, _ in pairs) / len(pairs)
         mean_off = sum(off.score for _, off in pairs) / len(pairs)

@@ -19,6 +19,9 @@ SOURCES = {
 
 _FILES = {"c_mteb.csv": 100, "m3e_card.csv": 1}  # what a perfect score is in each
 
+CARD_SOURCE = "M3E card"
+"""The source whose figures were made by uniem's recipe."""
+
 CARD_CLASSIFICATION = ("TNews", "JDIphone", "GubaEastmoney", "TYQSentiment", "StockComSentiment", "IFlyTek")
 """The tasks of the M3E card's classification average. The card writes GubaEastmony."""
 
@@ -49,13 +52,14 @@ def published_scores() -> tuple[Published, ...]:
     )
 
 
-def published_score(model: str, task: str) -> Published | None:
+def published_score(model: str, task: str, recipe: str = "") -> Published | None:
     """The published score of ``model`` (a local model's name or the published one) on ``task``.
 
-    Where several sources have one, C-MTEB's.
+    Where several sources have one, C-MTEB's; by uniem's recipe the M3E card's only.
     """
     name = _PUBLISHED_AS.get(model, model)
-    return next((item for item in published_scores() if (item.model, item.task) == (name, task)), None)
+    items = [item for item in published_scores() if (item.model, item.task) == (name, task)]
+    return next((item for item in items if not recipe or item.source == CARD_SOURCE), None)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ class StoredResults:
             for name, revision in models
         }
 
+    def label(self, result: StoredResult) -> str:
+        """What to call a result's model; of a run with its prompts switched off, that too."""
+        name = self.labels()[result.model, result.revision]
+        return name if result.score.prompts else f"{name} without prompts"
+
     def find_model(self, wanted: str) -> tuple[str, str]:
         """The model of a name, of ``name@revision`` (its first digits will do), or of a folder of results.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,7 +61,7 @@ def results_table(results: Results) -> Table:
     for name in ("score", "95 %", "n", *extra):
         table.add_column(name, justify="right")
     for score in results.results:
-        for index, row in enumerate(_rows(score, published.get(score.task))):
+        for index, row in enumerate(_rows(score, published.get(score.name))):
             seen = (share(score.contamination) if index == 0 else "",) if contaminated else ()
             table.add_row(*(row if published else row[:-1]), *seen)
     return table
@@ -70,7 +70,7 @@ def results_table(results: Results) -> Table:
 def _rows(score: TaskScore, published: Published | None) -> list[tuple[str, ...]]:
     split = score.split if score.official_split else f"{score.split} (not official)"
     interval = f"{score.ci95[0]:.3f}–{score.ci95[1]:.3f}" if score.ci95 else ""
-    main = (score.task, split, score.metric, f"{score.score:.4f}", interval, f"{score.n:,}")
+    main = (score.name, split, score.metric, f"{score.score:.4f}", interval, f"{score.n:,}")
     if published is None:
         return [(*main, "")]
     if published.metric == score.metric:
@@ -212,7 +212,9 @@ def paired_lines(paired: Paired) -> list[str]:
     return lines
 
 
-def report_json(comparison: Comparison, paired: Paired | None, problems: Mapping[str, str]) -> dict[str, Any]:
+def report_json(
+    comparison: Comparison, paired: Paired | None, problems: Mapping[str, str], prompts: Sequence[Paired] = ()
+) -> dict[str, Any]:
     """The JSON object of ``m3e report --json``; it holds no NaN."""
     value: dict[str, Any] = json_safe(
         {
@@ -221,6 +223,7 @@ def report_json(comparison: Comparison, paired: Paired | None, problems: Mapping
             "card": [asdict(row) for row in comparison.card],
             "sources": SOURCES,
             "paired": paired.as_dict() if paired else None,
+            "prompts": [compared.as_dict() for compared in prompts],
             "problems": dict(problems),
         }
     )
@@ -232,6 +235,7 @@ def _table_json(table: KindTable) -> dict[str, Any]:
         {
             "label": column.label,
             "task": column.task,
+            "recipe": column.recipe,
             "split": column.data[1],
             "data_revision": column.data[2],
             "n": column.data[3],

@@ -53,6 +53,11 @@ class TaskScore:
     recipe: str = ""
     truncated: float | None = None
 
+    @property
+    def name(self) -> str:
+        """The task's name; ``<task>@<recipe>`` where the protocol is not mteb's."""
+        return f"{self.task}@{self.recipe}" if self.recipe else self.task
+
 
 @dataclass(frozen=True)
 class Results:
@@ -82,8 +87,9 @@ class Results:
         return value
 
     def published(self) -> dict[str, Published]:
-        """Published scores of this model by task, only where the split was the official one."""
-        found = {score.task: published_score(self.model, score.task) for score in self.results if score.official_split}
+        """Published scores of this model by :attr:`TaskScore.name`, only where the split was the official one."""
+        official = [score for score in self.results if score.official_split and score.prompts]
+        found = {score.name: published_score(self.model, score.task, score.recipe) for score in official}
         return {task: item for task, item in found.items() if item is not None}
 
 

@@ -96,7 +96,6 @@ def _uniem(
         experiments=experiments,
         recipe=recipe,
         hub=name,
-        on_request=bool(recipe),
     )
 
 
