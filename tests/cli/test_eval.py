@@ -17,9 +17,13 @@ def write_pairs(path: Path) -> Path:
 def test_a_dry_run_lists_without_a_model(cli, tmp_path: Path) -> None:
     write_pairs(tmp_path / "data" / "tldr_zh_en.test.parquet")
     done = cli("eval", "no-such-model", "--dry-run", "--data", "data")
-    assert done.code == 0, done.err
+    assert done.code == 3, done.err
     assert "Tldr-zh-en" in done.out
-    assert "2 tasks would run, 0 are missing" in done.out
+    assert "2 tasks would run, 88 are missing" in done.out
+    assert len(done.err.splitlines()) == 3  # a reason each, for all that it holds for
+    assert "XQuAD-en-zh are missing: not in data, and on no hub" in done.err
+    done = cli("eval", "no-such-model", "--dry-run", "--task", "Tldr-zh-en", "--data", "data")
+    assert (done.code, done.err) == (0, "")
     done = cli("eval", "no-such-model", "--dry-run", "--suite", "cross", "--data", "data")
     assert done.code == 3
     assert "InsuranceQA-zh-en is missing" in done.err

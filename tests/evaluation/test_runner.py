@@ -22,7 +22,10 @@ from evaluation_sets import (
 
 import m3e
 from m3e.errors import DataError, MissingExtraError, SettingsError
+from m3e.evaluation.listing import list_tasks
 from m3e.evaluation.mteb_model import content_revision, model_name
+from m3e.evaluation.tasks import suite_tasks
+from tests.evaluation.test_t2ranking import write_t2
 
 
 def test_labels_of_any_scale_give_one_score(tmp_path, mini):
@@ -94,7 +97,20 @@ def test_without_names_every_task_with_files_is_scored(tmp_path, mini):
     write_pairs(tmp_path / "unknown.test.parquet")
     results = m3e.evaluate(mini, data=tmp_path)
     assert [score.task for score in results.results] == ["STSB", "XQuADzh"]
-    assert results.missing == {}
+
+
+def test_without_names_the_rest_of_the_suites_is_listed_with_how_to_get_it(tmp_path):
+    write_pairs(tmp_path / "stsb_zh.test.parquet")
+    write_t2(tmp_path / "t2ranking")
+    found = list_tasks(data=tmp_path)
+    assert [item.name for item in found.tasks] == ["STSB", "T2RRetrieval-1W"]
+    known = {name for suite in ("m3e-zh", "c-mteb", "code", "en", "cross") for name in suite_tasks(suite)}
+    assert set(found.missing) == known - {"STSB", "T2RRetrieval-1W"}
+    assert found.missing["LCQMC"] == found.missing["ATEC"]
+    assert "docs/evaluation.md lists the files" in found.missing["LCQMC"]
+    assert "HF_ENDPOINT" in found.missing["AppsRetrieval"]
+    assert "on no hub" in found.missing["TldrZh"]
+    assert found.missing["T2RRetrieval-full"] == "here, but large: it runs where --task names it"
 
 
 def test_the_official_split_wins_and_others_are_marked(tmp_path, mini):

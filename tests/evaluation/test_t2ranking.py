@@ -10,6 +10,7 @@ import pytrec_eval
 from evaluation_sets import SENTENCES1, Ranker
 
 import m3e
+import m3e.evaluation.mteb_search
 from m3e.errors import DataError
 from m3e.evaluation import t2ranking
 from m3e.evaluation.local_files import LocalFolder
@@ -246,3 +247,20 @@ def test_quotes_are_characters(tmp_path):
     folder = write_t2(tmp_path / "t2ranking", ['"双十一"大促', '一半"', *PASSAGES[2:]])
     corpus, _, _, _ = rows(planned(folder, card(passages=10)))
     assert (corpus["0"], corpus["1"], len(corpus)) == ('"双十一"大促', '一半"', 11)
+
+
+def test_arrays_give_the_figures_of_dictionaries(tmp_path, mini, monkeypatch):
+    """Where the answers are many they stay arrays, and the official figures are made from those."""
+    write_t2(tmp_path / "t2ranking")
+    expected = m3e.evaluate(mini, ["T2RRetrieval-full"], data=tmp_path).results[0]
+    made = []
+    only = m3e.evaluation.mteb_search.ArrayRun.only
+    monkeypatch.setattr(m3e.evaluation.mteb_search, "ARRAY_ENTRIES", 0)
+    monkeypatch.setattr(
+        m3e.evaluation.mteb_search.ArrayRun, "only", lambda run, queries: made.append(len(run)) or only(run, queries)
+    )
+    found = m3e.evaluate(mini, ["T2RRetrieval-full"], data=tmp_path).results[0]
+    assert made == [4]
+    assert found.scores.keys() == expected.scores.keys()
+    assert found.scores == pytest.approx(expected.scores, abs=1e-5)
+    assert found.scores["official/n"] == 3

@@ -68,7 +68,7 @@ def _plan_found(folder: LocalFolder | None) -> Plan:
         )
     made = _plan_named(found, folder)
     asked_for = [card.key for card in here if card.on_request]
-    made.missing |= dict.fromkeys(asked_for, "its files are here, and as it is large it runs where --task names it")
+    made.missing |= dict.fromkeys(asked_for, "here, but large: it runs where --task names it")
     known = dict.fromkeys(name for suite in _TOLD_SUITES for name in suite_tasks(suite))
     made.missing |= {name: _why_not_here(name, folder) for name in known if name not in {*found, *asked_for}}
     return made
@@ -78,11 +78,12 @@ def _why_not_here(name: str, folder: LocalFolder) -> str:
     """Why a task that nobody named is not run, and how to get it; the same words for all of a kind."""
     card = card_of(name)
     if card is not None and card.mteb is None and card.hub is None:
-        return f"its files are not in {folder.path}, and no hub has them; docs/evaluation.md lists them"
-    where = "docs/evaluation.md lists them" if card is not None or mteb_card(name) is not None else "mteb's own"
+        return f"not in {folder.path}, and on no hub; docs/evaluation.md lists the files to put there"
+    local = card is not None or mteb_card(name) is not None
+    files = " (docs/evaluation.md lists the files)" if local else ""
     return (
-        f"its files ({where}) are not in {folder.path}; --task or --suite loads it from the hub, "
-        "HF_ENDPOINT names a mirror"
+        f"not in {folder.path}{files}; named with --task or --suite it is loaded from the hub, "
+        "of which HF_ENDPOINT names a mirror"
     )
 
 
