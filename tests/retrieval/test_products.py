@@ -22,19 +22,22 @@ def one_block(documents: torch.Tensor) -> Block:
 
 
 @pytest.mark.parametrize("kind", [Bf16Products, Fp32Products])
-def test_no_score_lies_beyond_the_bound(kind: type[Fp32Products]) -> None:
-    queries = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("common", [0.0, 3.0, -3.0])
+def test_no_score_lies_beyond_the_bound(kind: type[Fp32Products], common: float) -> None:
+    """Also where all documents have much in common, and their mean is taken off."""
+    queries = torch.randn(64, 256, generator=torch.Generator().manual_seed(0)) + 1
     documents = torch.cat([worst_documents(queries), torch.randn(500, 256, generator=torch.Generator().manual_seed(1))])
+    documents += common
     products = kind(queries)
     products.load(one_block(documents), documents)
     everything = slice(0, 64)
     exact = (queries.double() @ documents.double().T).float()
+    assert (getattr(products, "centre", None) is not None) == (common != 0 and kind is Bf16Products)
     cut = products.cut(torch.full((64,), -torch.inf), everything)
     numbers = products.scores(everything, cut).clone()
     for column in range(exact.shape[1]):
         approximate = products.decode(numbers[:, column])
-        assert (products.below(approximate, everything) <= exact[:, column]).all()
-        assert (products.below(exact[:, column], everything) <= approximate).all()
+        assert (products.least(approximate, everything) <= exact[:, column]).all()
         assert (numbers[:, column] > products.cut(exact[:, column], everything)).all()
 
 
@@ -62,7 +65,7 @@ def test_the_rounding_of_the_scores_is_needed_in_the_bound() -> None:
     exact = queries @ documents.float().T
     assert (exact - approximate).abs().max() > 50 * products.error.max()
     for column in range(4000):
-        assert (products.below(approximate[:, column], everything) <= exact[:, column]).all()
+        assert (products.least(approximate[:, column], everything) <= exact[:, column]).all()
         assert (numbers[:, column] > products.cut(exact[:, column], everything)).all()
 
 
@@ -74,6 +77,16 @@ def test_the_rounding_of_the_documents_is_needed_in_the_bound() -> None:
     off = (queries * documents).sum(1) - (queries * documents.bfloat16().float()).sum(1)
     assert (off > 0.02).all()
     assert (products.error >= off).all()
+
+
+def test_taking_off_the_mean_makes_the_bound_several_times_tighter() -> None:
+    queries = torch.randn(16, 256, generator=torch.Generator().manual_seed(0)) + 2
+    documents = torch.randn(500, 256, generator=torch.Generator().manual_seed(1)) + 2
+    centred, plain = Bf16Products(queries), Bf16Products(queries)
+    plain._loaded = True  # as though the choice had fallen on no centre
+    for products in (centred, plain):
+        products.load(one_block(documents), documents)
+    assert (centred.error < 0.6 * plain.error).all()
 
 
 def test_negative_scores_keep_their_order() -> None:

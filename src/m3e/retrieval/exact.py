@@ -208,7 +208,7 @@ class _Search:
         numbers = greatest.numpy()
         place = numbers.shape[1] - self.top.k
         kth = torch.from_numpy(np.partition(numbers, place, axis=1)[:, place])
-        return self.products.below(self.products.decode(kth), tile)
+        return self.products.least(self.products.decode(kth), tile)
 
 
 def _exact_scores(queries: torch.Tensor, corpus: torch.Tensor, which: Array, columns: Array) -> Array:
