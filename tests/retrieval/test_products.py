@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from m3e.retrieval.blocks import Block, blocks
-from m3e.retrieval.products import Bf16Products, Fp32Products
+from m3e.retrieval.products import Bf16Products, Fp32Products, full_precision
 
 
 def worst_documents(queries: torch.Tensor) -> torch.Tensor:
@@ -87,6 +87,31 @@ def test_taking_off_the_mean_makes_the_bound_several_times_tighter() -> None:
     for products in (centred, plain):
         products.load(one_block(documents), documents)
     assert (centred.error < 0.6 * plain.error).all()
+
+
+def test_the_users_precision_is_set_aside_and_put_back() -> None:
+    settings = torch.backends.mkldnn.matmul
+    before = settings.fp32_precision
+    settings.fp32_precision = "bf16"
+    try:
+        with full_precision():
+            assert settings.fp32_precision == "ieee"
+        assert settings.fp32_precision == "bf16"
+    finally:
+        settings.fp32_precision = before
+
+
+@pytest.mark.parametrize("by_onednn", [False, True])
+def test_either_library_gives_the_fp32_product(by_onednn: bool) -> None:
+    if by_onednn and not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    queries = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    documents = torch.randn(70, 32, generator=torch.Generator().manual_seed(1))
+    products = Fp32Products(queries)
+    products.by_onednn = by_onednn
+    products.load(one_block(documents), documents)
+    scores = products.scores(slice(1, 4), torch.zeros(3))
+    assert torch.allclose(scores, queries[1:4] @ documents.T, atol=1e-5)
 
 
 def test_negative_scores_keep_their_order() -> None:

@@ -37,6 +37,7 @@ def evaluate(
     data: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     train: str | os.PathLike[str] | None = None,
+    vectors: str | os.PathLike[str] | None = None,
     device: str | None = None,
     progress: bool = False,
 ) -> Results:
@@ -53,6 +54,8 @@ def evaluate(
         out: where mteb's result JSON and the scores of single items are written, in
             ``<model>/<revision>/<task>.json`` and ``.parquet``.
         train: a parquet file of training rows (text, label) for the classification sets of suite ``local``.
+        vectors: a folder where the vectors of retrieval corpora stay, so that a later or a broken run does not
+            encode them again; without it they are kept for the one task only.
         device: for a model given by name.
         progress: show a bar on a terminal.
 
@@ -70,7 +73,7 @@ def evaluate(
         missing = dict(work.missing)
         notes = list(work.notes)
         for planned in _shown(work.tasks, progress):
-            outcome = _run(planned, scorer)
+            outcome = _run(planned, scorer, _path(vectors))
             if isinstance(outcome, str):
                 missing[planned.name] = outcome
                 continue
@@ -107,7 +110,7 @@ def _scorer(model: Any, device: str | None) -> tuple[str, Any]:
     return name, MtebEncoder(encoder, name)
 
 
-def _run(planned: Planned, scorer: Any) -> tuple[TaskScore, Items | None, Any] | str:
+def _run(planned: Planned, scorer: Any, vectors: Path | None) -> tuple[TaskScore, Items | None, Any] | str:
     """The score, the scores of single items and mteb's record; or why there is no score."""
     import mteb
     from mteb.models import EncoderProtocol
@@ -118,7 +121,7 @@ def _run(planned: Planned, scorer: Any) -> tuple[TaskScore, Items | None, Any] |
     if not task.data_loaded and (reason := _load_from_hub(task)):
         return reason
     items = watch(task)
-    with exact_search(task, scorer) as model:
+    with exact_search(task, scorer, vectors) as model:
         record = mteb.evaluate(
             model,
             task,
