@@ -10,10 +10,12 @@ import mteb
 import numpy as np
 import pytest
 from datasets import Dataset
+from evaluation_sets import CORPUS, write_collection
 from mteb._evaluators.retrieval_metrics import calculate_retrieval_scores
 from mteb.models import ModelMeta, SearchEncoderWrapper, SearchProtocol
 from mteb.models.model_meta import ScoringFunction
 
+import m3e
 import m3e.evaluation.mteb_search as ours
 from m3e.evaluation.items import watch
 from m3e.evaluation.mteb_search import ArrayRun, MtebSearch, exact_search, score_run
@@ -174,6 +176,16 @@ def test_vectors_on_disk_are_encoded_once(tmp_path: Path, monkeypatch: Any) -> N
     assert other.encoded == 430
     kept = [open_vectors(folder) for folder in tmp_path.iterdir()]
     assert [(len(folder), folder.ids()[399]) for folder in kept] == [(400, "399")] * 2
+
+
+def test_evaluate_keeps_vectors_where_it_is_told(tmp_path: Path, mini: Any) -> None:
+    write_collection(tmp_path / "data", "x.test")
+    results = [
+        m3e.evaluate(mini, suite="local", data=tmp_path / "data", vectors=folder).results
+        for folder in (None, tmp_path / "v", tmp_path / "v")
+    ]
+    assert results[0] == results[1] == results[2]
+    assert [len(open_vectors(folder)) for folder in (tmp_path / "v").iterdir()] == [len(CORPUS)]
 
 
 def test_large_corpora_go_to_a_temporary_folder(monkeypatch: Any, tmp_path: Path) -> None:

@@ -39,6 +39,17 @@ def test_off_is_the_model_without_prompts(prompted, data):
         assert without.scores != pytest.approx(with_prompts.scores, abs=1e-6)
 
 
+def test_vectors_that_are_kept_are_not_mixed_with_those_of_other_prompts(prompted, data, tmp_path):
+    expected = m3e.evaluate(prompted, ["r.test"], suite="local", data=data, prompts="both").results
+    for _ in range(2):
+        found = m3e.evaluate(
+            prompted, ["r.test"], suite="local", data=data, prompts="both", vectors=tmp_path / "v"
+        ).results
+        assert [score.scores for score in found] == [pytest.approx(score.scores, abs=1e-6) for score in expected]
+    assert found[0].scores != found[1].scores
+    assert len(list((tmp_path / "v").iterdir())) == 2
+
+
 def test_a_default_prompt_is_switched_off_too(mini, data):
     mini.prompts, mini.default_prompt_name = {"query": "怎么"}, "query"
     off = m3e.evaluate(mini, ["p.test"], suite="local", data=data, prompts="off").results[0]

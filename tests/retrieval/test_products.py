@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from m3e.retrieval.blocks import Block, blocks
-from m3e.retrieval.products import Bf16Products, Fp32Products
+from m3e.retrieval.products import Bf16Products, Fp32Products, full_precision
 
 
 def worst_documents(queries: torch.Tensor) -> torch.Tensor:
@@ -22,19 +22,22 @@ def one_block(documents: torch.Tensor) -> Block:
 
 
 @pytest.mark.parametrize("kind", [Bf16Products, Fp32Products])
-def test_no_score_lies_beyond_the_bound(kind: type[Fp32Products]) -> None:
-    queries = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("common", [0.0, 3.0, -3.0])
+def test_no_score_lies_beyond_the_bound(kind: type[Fp32Products], common: float) -> None:
+    """Also where all documents have much in common, and their mean is taken off."""
+    queries = torch.randn(64, 256, generator=torch.Generator().manual_seed(0)) + 1
     documents = torch.cat([worst_documents(queries), torch.randn(500, 256, generator=torch.Generator().manual_seed(1))])
+    documents += common
     products = kind(queries)
     products.load(one_block(documents), documents)
     everything = slice(0, 64)
     exact = (queries.double() @ documents.double().T).float()
+    assert (getattr(products, "centre", None) is not None) == (common != 0 and kind is Bf16Products)
     cut = products.cut(torch.full((64,), -torch.inf), everything)
     numbers = products.scores(everything, cut).clone()
     for column in range(exact.shape[1]):
         approximate = products.decode(numbers[:, column])
-        assert (products.below(approximate, everything) <= exact[:, column]).all()
-        assert (products.below(exact[:, column], everything) <= approximate).all()
+        assert (products.least(approximate, everything) <= exact[:, column]).all()
         assert (numbers[:, column] > products.cut(exact[:, column], everything)).all()
 
 
@@ -62,7 +65,7 @@ def test_the_rounding_of_the_scores_is_needed_in_the_bound() -> None:
     exact = queries @ documents.float().T
     assert (exact - approximate).abs().max() > 50 * products.error.max()
     for column in range(4000):
-        assert (products.below(approximate[:, column], everything) <= exact[:, column]).all()
+        assert (products.least(approximate[:, column], everything) <= exact[:, column]).all()
         assert (numbers[:, column] > products.cut(exact[:, column], everything)).all()
 
 
@@ -74,6 +77,41 @@ def test_the_rounding_of_the_documents_is_needed_in_the_bound() -> None:
     off = (queries * documents).sum(1) - (queries * documents.bfloat16().float()).sum(1)
     assert (off > 0.02).all()
     assert (products.error >= off).all()
+
+
+def test_taking_off_the_mean_makes_the_bound_several_times_tighter() -> None:
+    queries = torch.randn(16, 256, generator=torch.Generator().manual_seed(0)) + 2
+    documents = torch.randn(500, 256, generator=torch.Generator().manual_seed(1)) + 2
+    centred, plain = Bf16Products(queries), Bf16Products(queries)
+    plain._loaded = True  # as though the choice had fallen on no centre
+    for products in (centred, plain):
+        products.load(one_block(documents), documents)
+    assert (centred.error < 0.6 * plain.error).all()
+
+
+def test_the_users_precision_is_set_aside_and_put_back() -> None:
+    settings = torch.backends.mkldnn.matmul
+    before = settings.fp32_precision
+    settings.fp32_precision = "bf16"
+    try:
+        with full_precision():
+            assert settings.fp32_precision == "ieee"
+        assert settings.fp32_precision == "bf16"
+    finally:
+        settings.fp32_precision = before
+
+
+@pytest.mark.parametrize("by_onednn", [False, True])
+def test_either_library_gives_the_fp32_product(by_onednn: bool) -> None:
+    if by_onednn and not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    queries = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    documents = torch.randn(70, 32, generator=torch.Generator().manual_seed(1))
+    products = Fp32Products(queries)
+    products.by_onednn = by_onednn
+    products.load(one_block(documents), documents)
+    scores = products.scores(slice(1, 4), torch.zeros(3))
+    assert torch.allclose(scores, queries[1:4] @ documents.T, atol=1e-5)
 
 
 def test_negative_scores_keep_their_order() -> None:

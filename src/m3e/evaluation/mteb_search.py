@@ -147,16 +147,16 @@ class MtebSearch:
         return writer.finish(ids)
 
     def _fingerprint(self, encode: _Encode) -> str:
-        """Of everything that decides the vectors: model, prompts by task, and the documents."""
+        """Of everything that decides the vectors: model, precision, prompts by task, and the documents."""
         digest = hashlib.sha256()
         for part in _parts(self._corpus, 0):
             for name in sorted(part.column_names):
                 digest.update(repr((name, part[name][:])).encode())
         task = encode.context["task_metadata"]
         meta = self.mteb_model_meta
-        prompts = getattr(self.encoder, "prompts", True)
-        settings = [str(meta.name), str(meta.revision), prompts, task.name, encode.cosine, digest.hexdigest()]
-        return hash_settings(settings)
+        dtype = getattr(getattr(self.encoder, "encoder", None), "dtype", None)
+        manner = [getattr(self.encoder, "prompts", True), dtype, encode.cosine]
+        return hash_settings([str(meta.name), str(meta.revision), task.name, manner, digest.hexdigest()])
 
     def _by_mteb(self, queries: Any, **options: Any) -> Any:
         from mteb.models import SearchEncoderWrapper

@@ -52,11 +52,11 @@ def evaluate(
     data: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     train: str | os.PathLike[str] | None = None,
+    vectors: str | os.PathLike[str] | None = None,
     device: str | None = None,
     dtype: DType = "fp32",
     progress: bool = False,
     prompts: str = "on",
-    vectors: str | os.PathLike[str] | None = None,
     api: ApiOptions | None = None,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> Results:
@@ -74,13 +74,13 @@ def evaluate(
         out: where mteb's result JSON and the scores of single items are written, in
             ``<model>/<revision>/<task>.json`` and ``.parquet``; the hash of local data is in the name too.
         train: a parquet file of training rows (text, label) for the classification sets of suite ``local``.
+        vectors: a folder where the vectors of retrieval corpora stay, so that a later or a broken run does not
+            encode them again; without it they are kept for the one task only.
         device: for a model given by name.
         dtype: of a model given by name or loaded: ``fp32`` gives mteb's own scores to 1e-4; ``auto`` is sooner where
             the hardware has bf16, and moves scores by some 1e-4.
         progress: show a bar on a terminal.
         prompts: ``on``, ``off`` (the model's prompts and instructions are left out) or ``both``, one run each.
-        vectors: a folder where the vectors of retrieval's corpora stay, for later runs on the same model and data;
-            without it those of large corpora go to a temporary folder.
         api: prompts, price and patience for an endpoint.
         on_line: called with what a person should read before the work starts: an endpoint's cost.
 

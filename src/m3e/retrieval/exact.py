@@ -20,7 +20,7 @@ from m3e.errors import DataError, SettingsError
 from m3e.machine import bf16_is_fast
 from m3e.retrieval.blocks import Block, blocks
 from m3e.retrieval.checkpoint import Checkpoint
-from m3e.retrieval.products import Bf16Products, Fp32Products
+from m3e.retrieval.products import Bf16Products, Fp32Products, full_precision
 from m3e.retrieval.running import MOST_ROWS, RunningTop, encode
 from m3e.retrieval.vector_folder import VectorFolder
 
@@ -133,7 +133,8 @@ class _Search:
         """Scores and rows of the best documents, best first."""
         first = kept.restore(number, self.top) if kept else 0
         for part in blocks(corpus, block, first):
-            self._take(part)
+            with full_precision():
+                self._take(part)
             done = part.start + len(part.vectors)
             on_documents(done)
             if kept and done < len(corpus):
@@ -208,7 +209,7 @@ class _Search:
         numbers = greatest.numpy()
         place = numbers.shape[1] - self.top.k
         kth = torch.from_numpy(np.partition(numbers, place, axis=1)[:, place])
-        return self.products.below(self.products.decode(kth), tile)
+        return self.products.least(self.products.decode(kth), tile)
 
 
 def _exact_scores(queries: torch.Tensor, corpus: torch.Tensor, which: Array, columns: Array) -> Array:
