@@ -30,6 +30,13 @@ def test_what_was_wanted_and_what_came_back():
     assert found["returned"] == [None, ["文0", "文3", "文1"], ["文1", "文0"]]
 
 
+def test_texts_of_a_table_in_another_order():
+    corpus = Dataset.from_dict({"id": ["b", "c", "a"], "title": ["题", "", None], "text": ["乙", "丙", "甲"]})
+    data = {"corpus": corpus.sort("id"), "queries": Dataset.from_dict({"id": ["q"], "text": ["问"]})}
+    found = failure_columns(data, {"q": 0.5}, {"q": {"b": 1}}, {"q": {"a": 0.9, "b": 0.8, "c": 0.7}})
+    assert (found["expected"], found["returned"]) == (["题 乙"], [["甲", "题 乙", "丙"]])
+
+
 def test_only_the_worst_are_kept_and_cut():
     scores = {f"q{index}": index / 100 for index in range(50)}
     relevant = {query: {"long": 1} for query in scores}
@@ -45,7 +52,7 @@ def test_they_stand_beside_the_queries_scores(tmp_path):
     scores = {(query, item): float(item == "d14") for query in QUERIES for item in CORPUS}
     scores |= {(query, item): 2.0 for query, item, grade in JUDGEMENTS if query == "q1" and grade}
     m3e.evaluate(Ranker(scores), suite="local", data=tmp_path / "data", out=tmp_path / "out")
-    rows = pq.read_table(next((tmp_path / "out").rglob("find.test.parquet"))).to_pylist()
+    rows = pq.read_table(next((tmp_path / "out").rglob("find.test.local-*.parquet"))).to_pylist()
     by_query = {row["query_id"]: row for row in rows}
     assert by_query["q1"]["query"] is None
     assert by_query["q3"]["query"] == QUERIES["q3"]

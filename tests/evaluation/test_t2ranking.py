@@ -214,7 +214,8 @@ def test_only_the_smallest_size_runs_unasked(tmp_path, mini):
     write_t2(tmp_path / "t2ranking")
     results = m3e.evaluate(mini, data=tmp_path)
     assert [score.task for score in results.results] == ["T2RRetrieval-1W"]
-    assert any("T2RReranking, T2RRetrieval-10W" in line for line in results.notes)
+    for name in ("T2RReranking", "T2RRetrieval-10W", "T2RRetrieval-50W", "T2RRetrieval-full"):
+        assert results.missing[name] == "here, but large: it runs where --task names it"
 
 
 def test_missing_files_are_named(tmp_path, mini):

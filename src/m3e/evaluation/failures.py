@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 WORST = 20
@@ -65,12 +66,16 @@ def _rank(order: Sequence[str], document: str) -> int | None:
 
 
 def _texts(table: Any, wanted: set[str]) -> dict[str, str]:
-    """The texts of rows by id, a title before them, cut."""
+    """The texts of rows by id, a title before them, cut.
+
+    Ids are looked up in Arrow: as Python strings those of two million passages would take a minute.
+    """
+    ids = table.select_columns(["id"]).with_format("arrow")[:]["id"]
+    found = pc.is_in(ids, value_set=pa.array(sorted(wanted), ids.type))
     texts = {}
-    for place, item in enumerate(table["id"]):
-        if item not in wanted:
-            continue
+    for place in pc.indices_nonzero(found).to_pylist():
         row = table[place]
+        item = row["id"]
         text = f"{row.get('title') or ''} {row['text']}".strip()
         texts[item] = text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
     return texts
