@@ -26,7 +26,7 @@ def test_a_dry_run_lists_without_a_model(cli, tmp_path: Path) -> None:
     assert (done.code, done.err) == (0, "")
     done = cli("eval", "no-such-model", "--dry-run", "--suite", "cross", "--data", "data")
     assert done.code == 3
-    assert "InsuranceQA-zh-en is missing" in done.err
+    assert "InsuranceQA-zh-en, InsuranceQA-en-zh are missing: insuranceqa_zh_en.test" in done.err
 
 
 def test_prompts_both_prints_what_they_bring(cli, mini_folder: Path, tmp_path: Path) -> None:
