@@ -170,8 +170,8 @@ def test_points_and_differences_lie_where_they_should():
         Gap("?", 0.0, (-0.01, 0.01), False),
     ]
     assert [circle["class"] for circle in Reader(difference_chart("t", gaps)).all("circle")] == [
-        "better",
-        "worse",
+        "clear m2",
+        "clear m1",
         "unclear",
     ]
     one = Reader(scatter_chart("t", "x", "y", [Point("only", 3, 0.5, 0)]))

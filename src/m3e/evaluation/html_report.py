@@ -62,7 +62,7 @@ def page(
         _summary(comparison),
         _charts(comparison),
         _speed(comparison),
-        *(_paired_section(compared) for compared in [*([paired] if paired else []), *prompts]),
+        *(_paired_section(compared, comparison.models) for compared in [*([paired] if paired else []), *prompts]),
         *(_scores_table(table) for table in comparison.tables),
         _card_section(comparison),
         _failures(stored) if texts else None,
@@ -165,7 +165,8 @@ def speed_points(comparison: Comparison) -> list[Point]:
     ]
 
 
-def _paired_section(paired: Paired) -> Markup:
+def _paired_section(paired: Paired, models: Sequence[str]) -> Markup:
+    colours = (models.index(paired.model_a), models.index(paired.model_b))
     gaps = [
         Gap(f"{test.task} · {test.metric}", test.difference, test.ci95, test.clear)
         for test in paired.tests
@@ -175,8 +176,8 @@ def _paired_section(paired: Paired) -> Markup:
     chart = [
         tag(
             "figure",
-            tag("figcaption", "Points gained, with 95 % intervals"),
-            difference_chart(title, gaps),
+            tag("figcaption", "Points gained or lost, with 95 % intervals"),
+            difference_chart(title, gaps, colours),
             class_="card",
         )
     ]

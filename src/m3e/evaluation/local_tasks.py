@@ -61,7 +61,7 @@ def add_local_task(made: Plan, card: TaskCard, folder: LocalFolder) -> str:
     if not official and (card.mteb or card.hub):
         rows = f"{card.files}.{split}" + (f" with training rows of {train_split}" if train_split else "")
         whose = "mteb's" if card.mteb else "the task's"
-        made.notes.append(f"{card.name}: scored on {rows}, which is not {whose} protocol")
+        made.notes.append(f"{card.key}: scored on {rows}, which is not {whose} protocol")
     made.tasks.append(planned)
     return ""
 

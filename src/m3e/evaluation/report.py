@@ -254,6 +254,7 @@ def _table_json(table: KindTable) -> dict[str, Any]:
             "values": row.values,
             "ci95": [score.ci95 if score else None for score in row.scores],
             "contamination": [score.contamination if score else None for score in row.scores],
+            "truncated": [score.truncated if score else None for score in row.scores],
             "texts_per_second": [score.texts_per_second if score else None for score in row.scores],
         }
         for row in table.rows

@@ -138,8 +138,13 @@ def scatter_chart(title: str, x_name: str, y_name: str, points: Sequence[Point])
     return _svg(title, said, max(bottom + 40, max(taken) + 6), parts)
 
 
-def difference_chart(title: str, gaps: Sequence[Gap]) -> Markup:
-    """Differences in points with 95 % intervals, around a line at 0."""
+def difference_chart(title: str, gaps: Sequence[Gap], colours: tuple[int, int] = (1, 2)) -> Markup:
+    """Differences in points with 95 % intervals, around a line at 0.
+
+    Args:
+        colours: of the model that is better below 0, and of that above; what is not clear is grey.
+    """
+    below, above = (number % COLOURS for number in colours)
     ends = [end for gap in gaps for end in gap.ends]
     far = max(0.01, *map(abs, ends)) * 1.05
 
@@ -149,7 +154,7 @@ def difference_chart(title: str, gaps: Sequence[Gap]) -> Markup:
     parts: list[Markup] = []
     y = 2.0
     for gap in gaps:
-        kind = ("better" if gap.value > 0 else "worse") if gap.clear else "unclear"
+        kind = f"clear m{above if gap.value > 0 else below}" if gap.clear else "unclear"
         parts.append(_text(gap.name, _LEFT, y + 12, class_="head"))
         middle = y + _HEAD + 5
         parts.append(tag("line", x1=x(0), y1=middle - 8, x2=x(0), y2=middle + 8, class_="axis"))
