@@ -1,6 +1,7 @@
 # Two commands need nothing but Python 3.11+ and git: make quickstart, make test.
 PYTHON ?= python3
 VENV := .venv
+BENCHMARKS := spine data
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= true
@@ -28,9 +29,8 @@ data: $(VENV)/.installed-data
 	$(VENV)/bin/m3e data prepare m3e-all --out data/m3e-all
 
 bench: $(VENV)/.installed-dev
-	for script in benchmarks/bench_*.py; do \
-	  name=$$(basename $$script .py); \
-	  $(VENV)/bin/python $$script --json benchmarks/results/$${name#bench_}.json || exit 1; \
+	for name in $(BENCHMARKS); do \
+	  $(VENV)/bin/python benchmarks/$$name.py --json benchmarks/results/$$name.json || exit 1; \
 	done
 
 # pip has no lock file of its own, so each marker stands for one set of extras
@@ -50,7 +50,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
-	$(PIP) install -q -e '.[dev,all]'
+	$(PIP) install -q -e '.[dev,all,peers]'
 	touch $@
 
 clean:

@@ -60,7 +60,7 @@ def write_sets(folder: Path, rows: int) -> tuple[list[Path], Path]:
         writer.writerows((text, other, number % 2) for number, (text, other) in enumerate(pairs(rows // 8, seed=4)))
     evaluation = folder / "leaks.dev.parquet"
     originals = [pair for number, pair in enumerate(first[:200]) if number % 10]
-    leaks = [*originals[:LEAKS], *((f"{text[:-1]}狗", positive) for text, positive in originals[LEAKS:])]
+    leaks = [*originals[:LEAKS], *((f"{text[:-1]}狗", f"{positive[:-1]}狗") for text, positive in originals[LEAKS:])]
     return paths, write_pairs(evaluation, leaks)
 
 
