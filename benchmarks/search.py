@@ -12,16 +12,13 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-if "OPENBLAS_CORETYPE" in os.environ:  # it would hold the peers' matrix products to an older processor
-    del os.environ["OPENBLAS_CORETYPE"]
-    os.execv(sys.executable, [sys.executable, *sys.argv])
+os.environ.pop("OPENBLAS_CORETYPE", None)  # it would hold the peers' matrix products to an older processor
 
 import numpy as np
 import torch

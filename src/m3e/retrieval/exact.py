@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -132,13 +133,13 @@ class _Search:
     ) -> tuple[Array, Array]:
         """Scores and rows of the best documents, best first."""
         first = kept.restore(number, self.top) if kept else 0
-        for part in blocks(corpus, block, first):
-            with full_precision():
+        with closing(blocks(corpus, block, first)) as parts, full_precision():
+            for part in parts:
                 self._take(part)
-            done = part.start + len(part.vectors)
-            on_documents(done)
-            if kept and done < len(corpus):
-                kept.save(number, self.top, done)
+                done = part.start + len(part.vectors)
+                on_documents(done)
+                if kept and done < len(corpus):
+                    kept.save(number, self.top, done)
         found = self.top.best()
         if kept:
             kept.finish(number, found)
