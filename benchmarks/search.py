@@ -192,7 +192,7 @@ def run(settings: dict[str, int], dtype: Any, folder: Path) -> dict[str, Any]:
     }
     ours = results.pop("ours")
     return {
-        "ours": {**ours, **settings, "dtype": dtype},
+        "ours": {**settings, "dtype": dtype, **ours},
         "peers": results,
         "ratios": {name: peer["seconds"] / ours["seconds"] for name, peer in results.items()},
         "machine": machine().as_dict(),
