@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from m3e.errors import DataError, OutputExistsError, SettingsError
 from m3e.retrieval.exact import top_k
-from m3e.retrieval.vector_folder import VectorWriter
+from m3e.retrieval.vector_folder import RAW, VectorWriter
 
 PRODUCTS = ["bf16", "fp32"]
 
@@ -171,6 +173,30 @@ def test_another_search_does_not_go_on_from_a_checkpoint(tmp_path: Path) -> None
     with pytest.raises(OutputExistsError, match="mine"):
         top_k(queries, corpus, 5, checkpoint=tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_a_file_that_ends_too_soon_is_named_and_does_not_hang(tmp_path: Path) -> None:
+    queries, corpus = clustered(5, 100)
+    writer = VectorWriter(tmp_path / "v", 32, "fp32", "x")
+    writer.append(corpus)
+    folder = writer.finish()
+    os.truncate(tmp_path / "v" / RAW, 50 * folder.row_bytes + 3)
+    with pytest.raises(DataError, match=r"vectors\.bin ends .* bytes too soon"):
+        top_k(queries, folder, 3, block=20)
+    assert "m3e-read-ahead" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_search_that_is_stopped_leaves_no_thread(tmp_path: Path) -> None:
+    queries, corpus = clustered(5, 100)
+    writer = VectorWriter(tmp_path / "v", 32, "fp16", "x")
+    writer.append(corpus)
+
+    def stop(done: int, total: int) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        top_k(queries, writer.finish(), 3, block=20, on_scored=stop)
+    assert "m3e-read-ahead" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_nothing_to_search() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from queue import Queue
 from typing import TYPE_CHECKING, Any
@@ -39,12 +39,12 @@ class Block:
     rounding: float
 
 
-def blocks(corpus: Array | VectorFolder, rows: int, first: int = 0) -> Iterator[Block]:
-    """The corpus from row ``first`` on, ``rows`` at a time."""
+def blocks(corpus: Array | VectorFolder, rows: int, first: int = 0) -> Generator[Block, None, None]:
+    """The corpus from row ``first`` on, ``rows`` at a time; close it where not all is read."""
     return _from_folder(corpus, rows, first) if isinstance(corpus, VectorFolder) else _from_array(corpus, rows, first)
 
 
-def _from_array(corpus: Array, rows: int, first: int) -> Iterator[Block]:
+def _from_array(corpus: Array, rows: int, first: int) -> Generator[Block, None, None]:
     import torch
 
     for start in range(first, len(corpus), rows):
@@ -60,7 +60,7 @@ def _from_array(corpus: Array, rows: int, first: int) -> Iterator[Block]:
         yield Block(start, vectors, longest, BF16_HALF_STEP * longest)
 
 
-def _from_folder(folder: VectorFolder, rows: int, first: int) -> Iterator[Block]:
+def _from_folder(folder: VectorFolder, rows: int, first: int) -> Generator[Block, None, None]:
     """Two buffers take turns: one is read into while the other is worked on."""
     import torch
 

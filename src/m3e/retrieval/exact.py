@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -132,13 +133,13 @@ class _Search:
     ) -> tuple[Array, Array]:
         """Scores and rows of the best documents, best first."""
         first = kept.restore(number, self.top) if kept else 0
-        for part in blocks(corpus, block, first):
-            with full_precision():
+        with closing(blocks(corpus, block, first)) as parts, full_precision():
+            for part in parts:
                 self._take(part)
-            done = part.start + len(part.vectors)
-            on_documents(done)
-            if kept and done < len(corpus):
-                kept.save(number, self.top, done)
+                done = part.start + len(part.vectors)
+                on_documents(done)
+                if kept and done < len(corpus):
+                    kept.save(number, self.top, done)
         found = self.top.best()
         if kept:
             kept.finish(number, found)
@@ -176,15 +177,22 @@ class _Search:
 
         floor = torch.from_numpy(self.top.floor[tile])
         unknown = bool(torch.isinf(floor).any())
-        cut = self.products.cut(floor, tile)
-        scores = self.products.scores(tile, cut)
+        scores = self.products.scores(tile)
         group = self._group(scores.shape[1], unknown)
         grouped = scores.view(len(scores), group, -1)
-        greatest = grouped.amax(1) if group > 1 else scores
+        greatest = _greatest(grouped)
+        turned = False
         if unknown and greatest.shape[1] >= self.top.k:
-            floor = torch.maximum(floor, self._floor(greatest, tile))
+            kth = _kth(greatest, self.top.k)
+            if bool((kth <= 0).any()) and (turned := self.products.turn(scores)):
+                greatest = _greatest(grouped)
+                kth = _kth(greatest, self.top.k)
+            # as many groups as k have a document that reaches it
+            floor = torch.maximum(floor, self.products.least(self.products.decode(kth), tile))
             self.top.floor[tile] = floor.numpy()
-            cut = self.products.cut(floor, tile)
+        cut = self.products.cut(floor, tile)
+        if not turned and bool((cut < 0).any()) and self.products.turn(scores):
+            greatest = _greatest(grouped)
         hits = np.flatnonzero((greatest > cut[:, None]).numpy())
         queries, columns = np.divmod(hits, greatest.shape[1])
         if group == 1:
@@ -202,14 +210,18 @@ class _Search:
             group //= 2
         return group
 
-    def _floor(self, greatest: torch.Tensor, tile: slice) -> torch.Tensor:
-        """A lower bound of each query's k-th best score: as many groups have a document that reaches it."""
-        import torch
 
-        numbers = greatest.numpy()
-        place = numbers.shape[1] - self.top.k
-        kth = torch.from_numpy(np.partition(numbers, place, axis=1)[:, place])
-        return self.products.least(self.products.decode(kth), tile)
+def _greatest(grouped: torch.Tensor) -> torch.Tensor:
+    """The greatest of each group; shape (queries, groups)."""
+    return grouped.amax(1) if grouped.shape[1] > 1 else grouped[:, 0]
+
+
+def _kth(numbers: torch.Tensor, k: int) -> torch.Tensor:
+    """The k-th greatest of each row."""
+    import torch
+
+    place = numbers.shape[1] - k
+    return torch.from_numpy(np.partition(numbers.numpy(), place, axis=1)[:, place])
 
 
 def _exact_scores(queries: torch.Tensor, corpus: torch.Tensor, which: Array, columns: Array) -> Array:

@@ -52,8 +52,8 @@ class Fp32Products:
         self.corpus = exact
         self.error = self.lengths * (block.longest * exact.shape[1] * ADDITION)
 
-    def scores(self, tile: slice, cut: torch.Tensor) -> torch.Tensor:
-        """Scores of a tile of queries with the block, as numbers to compare with ``cut``; valid until the next call."""
+    def scores(self, tile: slice) -> torch.Tensor:
+        """Scores of a tile of queries with the block as numbers that sort like them; valid until the next call."""
         import torch
 
         queries = self.queries[tile]
@@ -78,8 +78,12 @@ class Fp32Products:
         lowest = floor - self.error[tile]
         return torch.nextafter(lowest, torch.full_like(lowest, -torch.inf))
 
+    def turn(self, numbers: torch.Tensor) -> bool:
+        """Make numbers below zero sort right, too, in place; whether they did not before."""
+        return False
+
     def decode(self, numbers: torch.Tensor) -> torch.Tensor:
-        """The scores behind numbers that ``scores`` returned for a cut below zero."""
+        """The scores behind numbers that sort right."""
         return numbers
 
 
@@ -125,14 +129,16 @@ class Bf16Products(Fp32Products):
             self.centre = mean
             self.shift = self.exact_queries @ mean
 
-    def scores(self, tile: slice, cut: torch.Tensor) -> torch.Tensor:
-        """Scores of a tile of queries with the block, as numbers to compare with ``cut``; valid until the next call."""
+    def scores(self, tile: slice) -> torch.Tensor:
+        """As integers positive scores sort right; the negative ones lie below zero, and sort right when turned."""
         import torch
 
-        numbers = super().scores(tile, cut).view(torch.int16)
-        # as integers the positive scores sort right and the negative ones lie below zero, which is enough for a
-        # cut above zero; for another the negative ones are turned round
-        return _turn(numbers) if bool((cut < 0).any()) else numbers
+        return super().scores(tile).view(torch.int16)
+
+    def turn(self, numbers: torch.Tensor) -> bool:
+        """Make numbers below zero sort right, too, in place; whether they did not before."""
+        _turn(numbers)
+        return True
 
     def least(self, scores: torch.Tensor, tile: slice) -> torch.Tensor:
         """The least exact score of a document with this approximate one."""
@@ -148,7 +154,7 @@ class Bf16Products(Fp32Products):
         return _turn((floor - self.shift[tile] - self.error[tile]).bfloat16().view(torch.int16)) - 1
 
     def decode(self, numbers: torch.Tensor) -> torch.Tensor:
-        """The scores behind numbers that ``scores`` returned for a cut below zero."""
+        """The scores behind numbers that sort right."""
         import torch
 
         return _turn(numbers.clone()).view(torch.bfloat16).float()
