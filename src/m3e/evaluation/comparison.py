@@ -249,7 +249,8 @@ def _compares(item: Published, column: Column, columns: Iterable[Column]) -> boo
 
 def _card(given: dict[str, list[StoredResult]], tables: Sequence[KindTable]) -> tuple[CardRow, ...]:
     means = _category_means(given, tables)
-    rows = [_card_row_of_results(label, items, means[label]) for label, items in given.items()]
+    with_prompts = {label: items for label, items in given.items() if any(item.score.prompts for item in items)}
+    rows = [_card_row_of_results(label, items, means[label]) for label, items in (with_prompts or given).items()]
     for model in card_models():
         rows.append(
             CardRow(
