@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from m3e.catalogue.cards import DatasetCard, parse_card
+from m3e.data.pipeline import PipelineOptions
+from m3e.data.prepare import run_pipeline
 from m3e.data.sets import facts_of_card, plan_of_card, plan_of_path, plans_of_paths
 from m3e.data.streams import Account
 from m3e.errors import DataError
@@ -165,3 +167,18 @@ def test_files_of_one_name_have_names_of_their_own(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no file or folder .*none\.csv"):
         plan_of_path(tmp_path / "none.csv")
+
+
+def test_a_prepared_folder_is_its_sets_again(tmp_path: Path) -> None:
+    (tmp_path / "faq.jsonl").write_text('{"text": "怎么退货", "text_pos": "在订单页申请"}\n', "utf-8")
+    rows = '{"sentence1": "怎么退货", "sentence2": "如何退货", "label": 1}\n'
+    (tmp_path / "likeness.jsonl").write_text(rows, "utf-8")
+    first = run_pipeline(
+        plans_of_paths([tmp_path / "faq.jsonl", tmp_path / "likeness.jsonl"]), tmp_path / "one", PipelineOptions()
+    )
+    again = run_pipeline(plans_of_paths([tmp_path / "one"]), tmp_path / "two", PipelineOptions())
+    assert [(entry["dataset"], entry["kind"]) for entry in again.manifest["datasets"]] == [
+        ("faq", "pair"),
+        ("likeness", "scored_pair"),
+    ]
+    assert again.manifest["content_hash"] == first.manifest["content_hash"]

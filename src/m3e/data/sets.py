@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from m3e.catalogue.cards import TEXT_KINDS, DatasetCard
 from m3e.data.card_records import open_card, open_rows
+from m3e.data.manifest import MANIFEST, read_manifest
 from m3e.data.pipeline import SetPlan
 from m3e.data.plain_columns import plain_kind, stream_plain
 from m3e.data.sources import open_source
@@ -97,7 +98,7 @@ def plan_of_path(path: Path, *, columns: Mapping[str, str] | None = None, name: 
 def plans_of_paths(
     paths: Sequence[Path], columns: Mapping[str, str] | None = None, *, taken: Sequence[str] = ()
 ) -> list[SetPlan]:
-    """A plan for each file or folder, under different names.
+    """A plan for each file or folder, under different names; of a prepared folder, for each of its sets.
 
     Args:
         columns: see :func:`plan_of_path`.
@@ -107,8 +108,8 @@ def plans_of_paths(
         DataError: a file is not there.
     """
     plans: list[SetPlan] = []
-    for path in paths:
-        plan = plan_of_path(path, columns=columns)
+    found = [plan for path in paths for plan in (_prepared_plans(path) or [plan_of_path(path, columns=columns)])]
+    for plan in found:
         others = {*taken, *(other.name for other in plans)}
         number = 2
         while plan.name in others:
@@ -116,6 +117,26 @@ def plans_of_paths(
             number += 1
         plans.append(plan)
     return plans
+
+
+def _prepared_plans(path: Path) -> list[SetPlan]:
+    """A plan for each set of a folder that ``m3e data prepare`` wrote, with what its manifest says of it."""
+    if not (path / MANIFEST).is_file():
+        return []
+    entries = [entry for entry in read_manifest(path)["datasets"] if entry["shards"]]
+    facts = ("licence", "commercial", "sources", "query_instruction", "passage_instruction")
+    return [
+        replace(
+            plan_of_path(path / Path(entry["shards"][0]["file"]).parent, name=entry["dataset"]),
+            facts={name: entry[name] for name in facts if name in entry},
+            category=entry["category"],
+            symmetric=entry["symmetric"],
+            languages=tuple(entry["languages"]),
+            quality=entry["quality"],
+            weight=entry["weight"],
+        )
+        for entry in entries
+    ]
 
 
 def _card_records(
