@@ -244,6 +244,7 @@ def test_an_endpoint_is_judged_on_every_kind_and_asked_once(all_kinds: Path, sco
     assert "at 2 per 1M tokens about" in lines[0]
     assert f"{sent} texts sent in" in first.notes[-1]
     again = score(server.name, api=options, on_line=lines.append)
+    assert {one.texts_per_second for one in again.results} == {None}  # reading what was kept is no speed
     assert sum(server.paid.values()) == sent
     assert again.results == first.results
     assert "0 texts to send, about 0 tokens" in lines[1]
@@ -268,6 +269,20 @@ def test_an_endpoints_queries_and_like_texts_go_to_its_query_model(all_kinds: Pa
     assert sides[CORPUS["d0"]] == {"small", "small:query"}  # a document, and a sentence of the pairs
     queries = [text for model, text in server.paid if model == "small:query"]
     assert set(SENTENCES1 + SENTENCES2) <= set(queries)
+
+
+def test_an_endpoints_prompts_can_be_switched_off(all_kinds: Path, score, server: FakeServer) -> None:
+    lines: list[str] = []
+    options = ApiOptions(query_prompt="查：", document_prompt="文：", backoff=0.01)
+    results = score(server.name, api=options, prompts="both", on_line=lines.append)
+    assert [one.prompts for one in results.results] == [True, False] * 5
+    asked = [text for _, text in server.paid]
+    assert {f"查：{QUERIES['q1']}", QUERIES["q1"], f"文：{CORPUS['d0']}", CORPUS["d0"]} <= set(asked)
+    assert lines[0].startswith(f"small@127.0.0.1: {len(asked)} texts to send")
+    for model in ("bm25", "tfidf"):
+        found = score(model, prompts="off")
+        assert f"{model} has no prompts: there is nothing to switch off" in found.notes
+        assert all(one.prompts for one in found.results)
 
 
 def test_an_encoder_of_an_endpoint_is_a_model_too(all_kinds: Path, score, server: FakeServer) -> None:

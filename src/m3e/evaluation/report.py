@@ -12,7 +12,8 @@ from m3e.files import json_safe
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from m3e.evaluation.comparison import CardRow, Comparison, KindTable, Row
+    from m3e.evaluation.card_rows import CardRow
+    from m3e.evaluation.comparison import Comparison, KindTable, Row
     from m3e.evaluation.paired import Paired
     from m3e.evaluation.published import Published
     from m3e.evaluation.results import Results, TaskScore

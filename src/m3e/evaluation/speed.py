@@ -13,17 +13,19 @@ from typing import Any
 class Speed:
     """Texts encoded so far, the seconds that took, and how many were cut to the model's length.
 
-    ``cut`` is ``None`` where the model does not count.
+    ``cut`` is ``None`` where the model does not count. ``kept`` says that some vectors were there already: the
+    time that it took to read them is nobody's speed.
     """
 
     texts: int = 0
     seconds: float = 0.0
     cut: int | None = None
+    kept: bool = False
 
     @property
     def texts_per_second(self) -> float | None:
-        """The mean rate; ``None`` where nothing was encoded."""
-        return self.texts / self.seconds if self.texts and self.seconds > 0 else None
+        """The mean rate; ``None`` where nothing was encoded, or not all of it."""
+        return self.texts / self.seconds if self.texts and self.seconds > 0 and not self.kept else None
 
     @property
     def truncated(self) -> float | None:
@@ -41,10 +43,12 @@ def watch_encoding(scorer: Any) -> Iterator[Speed]:
         return
 
     def encode(*arguments: Any, **options: Any) -> Any:
+        from_cache = _from_cache(scorer)
         start = time.perf_counter()
         vectors = original(*arguments, **options)
         speed.seconds += time.perf_counter() - start
         speed.texts += len(vectors)
+        speed.kept |= _from_cache(scorer) > from_cache
         cut = getattr(getattr(scorer, "encoder", None), "cut", None)
         if isinstance(cut, int):
             speed.cut = (speed.cut or 0) + cut
@@ -59,3 +63,8 @@ def watch_encoding(scorer: Any) -> Iterator[Speed]:
             scorer.encode = original
         else:
             del scorer.encode
+
+
+def _from_cache(scorer: Any) -> int:
+    """Texts so far whose vectors an endpoint's encoder had kept."""
+    return int(getattr(getattr(getattr(scorer, "encoder", None), "usage", None), "cached", 0))
