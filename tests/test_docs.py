@@ -86,7 +86,7 @@ def command() -> Any:
 
     from m3e.cli import app
 
-    for module in ("data", "encode", "env", "eval", "finetune", "models", "quickstart"):
+    for module in ("data", "encode", "env", "eval", "finetune", "models", "quickstart", "report"):
         import_module(f"m3e.cli.{module}")
     return typer.main.get_command(app)
 
@@ -222,10 +222,10 @@ def test_every_known_column_name_is_listed(name: str) -> None:
 def test_every_task_is_listed_with_its_files(name: str) -> None:
     text = read(ROOT / name)
     for card in CARDS:
-        row = next(line for line in text.splitlines() if re.match(rf"\| {re.escape(card.name)} [¹²|]", line))
-        assert f"`{card.files}.{card.splits[0]}`" in row
+        row = next(line for line in text.splitlines() if re.match(rf"\| {re.escape(card.key)} [¹²|]", line))
+        assert f"`{card.stem}`" in row
         assert all(f"`{split}`" in row for split in (*card.splits[1:], *card.train))
-        assert ("¹" in row) == (card.mteb is None)
+        assert ("¹" in row) == (card.mteb is None and card.hub is None)
         assert ("²" in row) == (not card.complete)
     for suite in (*SUITES, *MTEB_SUITES):
         assert f"`{suite}`" in text

@@ -12,6 +12,7 @@ from evaluation_sets import (
     SENTENCES2,
     TEST,
     TRAIN,
+    write,
     write_collection,
     write_pairs,
     write_texts,
@@ -48,7 +49,7 @@ def task_of(base, kind, metric, **attributes):
         dataset={"path": "direct", "revision": "1"},
         type=kind,
         category="t2t",
-        eval_splits=["test"],
+        eval_splits=["test", "dev"],
         eval_langs=["cmn-Hans"],
         main_score=metric,
     )
@@ -147,6 +148,60 @@ def test_retrieval(tmp_path, plain):
     direct = directly(plain.model, task, "test", {"default": {"test": rows}})
     assert (score.metric, score.n) == ("ndcg_at_10", 4)
     assert_equal(score, direct, "ndcg_at_10", "map_at_100", "mrr_at_10", "recall_at_5", "precision_at_3")
+
+
+def test_a_file_of_pairs_is_retrieval(tmp_path, plain):
+    """The same as documents, queries and judgements written out, whatever repeats."""
+    asked = [*SENTENCES1[:6], SENTENCES1[0], f"{SENTENCES1[1]}。"]
+    wanted = [*SENTENCES2[:6], SENTENCES1[9], SENTENCES1[3]]
+    write(tmp_path / "faq.test.parquet", text=asked, text_pos=wanted)
+    score = m3e.evaluate(plain, suite="local", data=tmp_path).results[0]
+    documents = list(dict.fromkeys(wanted))
+    relevant = {}
+    for query, document in zip([*asked[:6], asked[0], asked[1]], wanted, strict=True):
+        relevant.setdefault(f"q{asked.index(query)}", {})[f"d{documents.index(document)}"] = 1
+    rows = {
+        "corpus": Dataset.from_dict({"id": [f"d{place}" for place in range(len(documents))], "text": documents}),
+        "queries": Dataset.from_dict({"id": [f"q{place}" for place in range(6)], "text": asked[:6]}),
+        "relevant_docs": relevant,
+        "top_ranked": None,
+    }
+    task = task_of(mteb.abstasks.AbsTaskRetrieval, "Retrieval", "ndcg_at_10")
+    direct = directly(plain.model, task, "test", {"default": {"test": rows}})
+    assert (score.task, score.metric, score.n) == ("faq.test", "ndcg_at_10", 6)
+    assert_equal(score, direct, "ndcg_at_10", "map_at_100", "mrr_at_10", "recall_at_3")
+
+
+def test_clustering(tmp_path, plain):
+    write_texts(tmp_path / "topics.test.parquet", TEST)
+    (tmp_path / "topics.json").write_text('{"type": "clustering"}')
+    score = m3e.evaluate(plain, suite="local", data=tmp_path).results[0]
+    rows = {"sentences": [text for text, _ in TEST], "labels": [label for _, label in TEST]}
+    task = task_of(
+        mteb.abstasks.AbsTaskClustering,
+        "Clustering",
+        "v_measure",
+        max_fraction_of_documents_to_embed=None,
+        max_document_to_embed=2048,
+    )
+    direct = directly(plain.model, task, "test", DatasetDict({"test": Dataset.from_dict(rows)}))
+    assert (score.metric, score.n) == ("v_measure", len(TEST))
+    assert_equal(score, direct, "v_measure")
+    again = m3e.evaluate(plain, suite="local", data=tmp_path).results[0]
+    assert again.score == score.score
+
+
+def test_uniems_recipe_is_mtebs_classification_with_fewer_draws(tmp_path, plain):
+    train = (TRAIN + TEST) * 9
+    write_texts(tmp_path / "tnews.train.parquet", train)
+    write_texts(tmp_path / "tnews.dev.parquet", TEST)
+    score = m3e.evaluate(plain, ["TNews@uniem"], data=tmp_path).results[0]
+    kind = mteb.abstasks.AbsTaskClassification
+    task = task_of(kind, "Classification", "accuracy", samples_per_label=32, n_experiments=5)
+    direct = directly(plain.model, task, "dev", classification(train, "dev", TEST))
+    assert (score.task, score.recipe, score.split, score.n) == ("TNews", "uniem", "dev", len(TEST))
+    assert len(direct["scores_per_experiment"]) == 5
+    assert_equal(score, direct, "accuracy", "f1")
 
 
 class Spy(Encoder):

@@ -22,7 +22,10 @@ from evaluation_sets import (
 
 import m3e
 from m3e.errors import DataError, MissingExtraError, SettingsError
+from m3e.evaluation.listing import list_tasks
 from m3e.evaluation.mteb_model import content_revision, model_name
+from m3e.evaluation.tasks import suite_tasks
+from tests.evaluation.test_t2ranking import write_t2
 
 
 def test_labels_of_any_scale_give_one_score(tmp_path, mini):
@@ -94,7 +97,20 @@ def test_without_names_every_task_with_files_is_scored(tmp_path, mini):
     write_pairs(tmp_path / "unknown.test.parquet")
     results = m3e.evaluate(mini, data=tmp_path)
     assert [score.task for score in results.results] == ["STSB", "XQuADzh"]
-    assert results.missing == {}
+
+
+def test_without_names_the_rest_of_the_suites_is_listed_with_how_to_get_it(tmp_path):
+    write_pairs(tmp_path / "stsb_zh.test.parquet")
+    write_t2(tmp_path / "t2ranking")
+    found = list_tasks(data=tmp_path)
+    assert [item.name for item in found.tasks] == ["STSB", "T2RRetrieval-1W"]
+    known = {name for suite in ("m3e-zh", "c-mteb", "code", "en", "cross") for name in suite_tasks(suite)}
+    assert set(found.missing) == known - {"STSB", "T2RRetrieval-1W"}
+    assert found.missing["LCQMC"] == found.missing["ATEC"]
+    assert "docs/evaluation.md lists the files" in found.missing["LCQMC"]
+    assert "HF_ENDPOINT" in found.missing["AppsRetrieval"]
+    assert "on no hub" in found.missing["TldrZh"]
+    assert found.missing["T2RRetrieval-full"] == "here, but large: it runs where --task names it"
 
 
 def test_the_official_split_wins_and_others_are_marked(tmp_path, mini):
@@ -151,11 +167,11 @@ def test_holes_are_left_out_and_counted(tmp_path, mini):
 def test_sets_that_fit_no_task_are_skipped_and_named(tmp_path, mini):
     write_pairs(tmp_path / "good.test.parquet")
     write_pairs(tmp_path / "nli.test.parquet", ["entailment", "neutral", "contradiction"] * 5)
-    write(tmp_path / "pair.test.parquet", text=["天"], text_pos=["气"])
+    write(tmp_path / "alone.test.parquet", text=["天"])
     results = m3e.evaluate(mini, suite="local", data=tmp_path)
     assert [score.task for score in results.results] == ["good.test"]
-    assert results.notes == ["skipped, their columns or labels fit no kind of task: nli.test, pair.test"]
-    assert "fit no kind" in m3e.evaluate(mini, ["pair.test"], suite="local", data=tmp_path).missing["pair.test"]
+    assert results.notes == ["skipped, their columns or labels fit no kind of task: alone.test, nli.test"]
+    assert "fit no kind" in m3e.evaluate(mini, ["alone.test"], suite="local", data=tmp_path).missing["alone.test"]
 
 
 def test_an_incomplete_collection_is_missing(tmp_path, mini):
@@ -207,8 +223,9 @@ def test_written_results_are_mtebs_strict_json_with_items_beside(tmp_path, mini)
     write_collection(tmp_path / "data", "r.test")
     results = m3e.evaluate(mini, suite="local", data=tmp_path / "data", out=tmp_path / "out")
     folder = tmp_path / "out" / results.model / results.revision
+    revisions = {score.task: score.data_revision for score in results.results}
     assert sorted(path.name for path in folder.iterdir()) == [
-        f"{name}.test.{end}" for name in "cpr" for end in ("json", "parquet")
+        f"{name}.test.{revisions[f'{name}.test']}.{end}" for name in "cpr" for end in ("json", "parquet")
     ]
 
     def refuse(text):
@@ -216,7 +233,7 @@ def test_written_results_are_mtebs_strict_json_with_items_beside(tmp_path, mini)
 
     rows = {}
     for score in results.results:
-        path = folder / f"{score.task}.json"
+        path = folder / f"{score.task}.{score.data_revision}.json"
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
         assert value["m3e"]["score"] == score.score
         assert value["dataset_revision"].startswith("local-")
@@ -230,7 +247,17 @@ def test_written_results_are_mtebs_strict_json_with_items_beside(tmp_path, mini)
     by_task = {score.task: score for score in results.results}
     assert sum(rows["r.test"]["ndcg_at_10"].to_pylist()) / 4 == pytest.approx(by_task["r.test"].score, abs=1e-5)
     json.dumps(results.as_dict(), allow_nan=False)
-    assert set(results.as_dict()["results"][0]) == {"task", "split", "metric", "score", "scores", "ci95", "n"}
+    assert set(results.as_dict()["results"][0]) == {"task", "split", "metric", "score", "scores", "ci95", "n"} | {
+        "official_split",
+        "type",
+        "category",
+        "data_revision",
+        "contamination",
+        "texts_per_second",
+        "prompts",
+        "recipe",
+        "truncated",
+    }
 
 
 def test_two_models_never_share_a_result(tmp_path, mini_folder):
@@ -247,7 +274,7 @@ def test_two_models_never_share_a_result(tmp_path, mini_folder):
     assert found[0].model == found[1].model
     assert found[0].revision != found[1].revision
     assert found[0].results[0].score != found[1].results[0].score
-    assert len(list((tmp_path / "out").rglob("p.test.json"))) == 2
+    assert len(list((tmp_path / "out").rglob("p.test.*.json"))) == 2
 
 
 def test_a_revision_is_the_contents_and_nothing_else(mini_folder):

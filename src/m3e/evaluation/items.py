@@ -6,15 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from m3e.evaluation.failures import failure_columns
 from m3e.evaluation.statistics import Interval, best_pair_interval, mean_interval, spearman_interval
 
-_PAIR_SIMILARITIES = {
+PAIR_SIMILARITIES = {
     "similarity_scores": 1,
     "cosine_scores": 1,
     "manhattan_distances": -1,
     "euclidean_distances": -1,
     "dot_scores": 1,
 }
+"""The similarities that mteb classifies pairs by, and whether higher or lower is more alike."""
+
 _QUERY_METRICS = {"ndcg_at_10": "ndcg_cut_10", "map_at_1000": "map_cut_1000", "recall_at_100": "recall_100"}
 
 
@@ -40,13 +43,13 @@ def watch(task: Any) -> Items | None:
 
     items = Items()
     if isinstance(task, kinds.AbsTaskRetrieval):
-        _tap(task, "task_specific_scores", lambda scores, *_: _keep_queries(items, scores))
+        _tap(task, "task_specific_scores", lambda *found, **where: _keep_queries(items, task, *found, **where))
     elif isinstance(task, kinds.AbsTaskSTS):
-        _tap(task, "_calculate_scores", lambda found, labels: _keep_scored_pairs(items, found, labels))
+        _tap(task, "_calculate_scores", lambda found, labels, **_: _keep_scored_pairs(items, found, labels))
     elif isinstance(task, kinds.AbsTaskPairClassification):
-        _tap(task, "_compute_metrics", lambda found, labels: _keep_classified_pairs(items, found, labels))
+        _tap(task, "_compute_metrics", lambda found, labels, **_: _keep_classified_pairs(items, found, labels))
     elif isinstance(task, kinds.AbsTaskClassification):
-        _tap(task, "_calculate_avg_scores", lambda scores: _keep_experiments(items, scores))
+        _tap(task, "_calculate_avg_scores", lambda scores, **_: _keep_experiments(items, scores))
     else:
         return None
     return items
@@ -57,16 +60,28 @@ def _tap(task: Any, method: str, keep: Callable[..., None]) -> None:
     original = getattr(task, method)
 
     def tapped(*arguments: Any, **options: Any) -> Any:
-        keep(*arguments)
+        keep(*arguments, **options)
         return original(*arguments, **options)
 
     setattr(task, method, tapped)
 
 
-def _keep_queries(items: Items, scores: dict[str, dict[str, float]]) -> None:
-    items.columns["query_id"] = list(scores)
+def _keep_queries(
+    items: Items,
+    task: Any,
+    scores: dict[str, dict[str, float]],
+    relevant: dict[str, dict[str, int]],
+    ranked: dict[str, dict[str, float]],
+    *,
+    hf_split: str,
+    hf_subset: str,
+) -> None:
+    items.columns = {"query_id": list(scores)}
     for name, measure in _QUERY_METRICS.items():
         items.columns[name] = [found[measure] for found in scores.values()]
+    metric = task.metadata.main_score if task.metadata.main_score in _QUERY_METRICS else "ndcg_at_10"
+    by_query = dict(zip(scores, items.columns[metric], strict=True))
+    items.columns |= failure_columns(task.dataset[hf_subset][hf_split], by_query, relevant, ranked)
 
     def interval(metric: str) -> Interval | None:
         return mean_interval(items.columns[metric]) if metric in items.columns else None
@@ -85,12 +100,13 @@ def _keep_scored_pairs(items: Items, found: dict[str, list[float]], labels: Sequ
 
 def _keep_classified_pairs(items: Items, found: dict[str, list[float]], labels: Sequence[int]) -> None:
     items.columns |= {"cosine": found["cosine_scores"], "label": list(labels)}
+    items.columns |= {name: found[name] for name in PAIR_SIMILARITIES if name != "cosine_scores"}
 
     def interval(metric: str) -> Interval | None:
         best, _, measure = metric.partition("_")
         if best != "max" or measure not in ("accuracy", "ap"):
             return None
-        signed = [[sign * value for value in found[name]] for name, sign in _PAIR_SIMILARITIES.items()]
+        signed = [[sign * value for value in found[name]] for name, sign in PAIR_SIMILARITIES.items()]
         return best_pair_interval(signed, labels, measure)
 
     items.interval = interval

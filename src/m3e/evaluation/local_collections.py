@@ -2,6 +2,7 @@
 
 ``.corpus`` holds id, text and optionally title, ``.queries`` id and text, ``.qrels`` query_id, doc_id
 and score; reranking adds ``.candidates`` with query_id and doc_id. Ids are compared as strings.
+A single file of pairs, text and text_pos, is a retrieval set too.
 """
 
 from __future__ import annotations
@@ -12,9 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m3e.data.keys import is_blank
+from m3e.data.keys import is_blank, text_keys
 from m3e.errors import DataError
-from m3e.evaluation.local_files import as_number, as_text, is_hole, read_columns, read_schema
+from m3e.evaluation.local_files import (
+    QUESTION_AND_ANSWER,
+    as_number,
+    as_text,
+    is_hole,
+    read_columns,
+    read_schema,
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Collection:
         candidates: query id to the document ids to rank, for reranking.
         unjudged: ids of queries that were left out.
         empty: ids of documents that were left out.
+        dropped: rows of a pair file that lacked a text.
     """
 
     corpus: dict[str, tuple[str, str]]
@@ -35,6 +44,7 @@ class Collection:
     candidates: dict[str, list[str]] | None
     unjudged: list[str]
     empty: list[str]
+    dropped: int = 0
 
 
 def read_collection(task: str, files: Mapping[str, Path]) -> Collection:
@@ -73,6 +83,58 @@ def read_collection(task: str, files: Mapping[str, Path]) -> Collection:
         unjudged=[query for query in queries if query not in judged],
         empty=empty,
     )
+
+
+def read_pair_collection(task: str, path: Path, *, reverse: bool = False) -> Collection:
+    """A file of pairs as a retrieval set: each ``text`` is a query, its ``text_pos`` the document it wants.
+
+    Texts with one key (:func:`m3e.data.keys.text_key`) are one query or one document, the first of them, and
+    have the judgements of all. Ids are ``q`` or ``d`` and the row of the first, from 0. Every ``text_neg`` is
+    a document too, one that nobody wants where it is nobody's positive (``n`` and its row).
+
+    Args:
+        task: for messages.
+        path: a parquet file with columns text, text_pos and optionally text_neg.
+        reverse: ``text_pos`` is the query, ``text`` the document.
+
+    Raises:
+        DataError: a column is missing or no row is complete.
+    """
+    negatives = [] if reverse else [name for name in ("text_neg",) if name in read_schema(path).names]
+    columns = read_columns(path, (*QUESTION_AND_ANSWER, *negatives))
+    asked, wanted = (columns[name] for name in (reversed(QUESTION_AND_ANSWER) if reverse else QUESTION_AND_ANSWER))
+    rows = [row for row in range(len(asked)) if _is_text(asked[row]) and _is_text(wanted[row])]
+    if not rows:
+        raise DataError(f"{task}: {path} has no row with a text and a text_pos")
+    queries, query_ids = _merge("q", rows, asked)
+    documents, document_ids = _merge("d", rows, wanted)
+    relevant: dict[str, dict[str, int]] = {}
+    for query, document in zip(query_ids, document_ids, strict=True):
+        relevant.setdefault(query, {})[document] = 1
+    for name in negatives:
+        others = [row for row in range(len(asked)) if _is_text(columns[name][row])]
+        known = set(text_keys(list(documents.values())))
+        unwanted, _ = _merge("n", others, columns[name])
+        keys = text_keys(list(unwanted.values()))
+        documents |= {item: unwanted[item] for item, key in zip(unwanted, keys, strict=True) if key not in known}
+    corpus = {document: ("", text) for document, text in documents.items()}
+    return Collection(corpus, queries, relevant, None, [], [], len(asked) - len(rows))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not is_blank(value)
+
+
+def _merge(letter: str, rows: Sequence[int], texts: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Id to text of the different ones of some rows, and each row's id."""
+    first: dict[str, str] = {}
+    found: dict[str, str] = {}
+    ids = []
+    for row, key in zip(rows, text_keys([texts[row] for row in rows]), strict=True):
+        item = first.setdefault(key, f"{letter}{row}")
+        found.setdefault(item, texts[row])
+        ids.append(item)
+    return found, ids
 
 
 def _read_documents(task: str, path: Path) -> dict[str, tuple[str, str]]:

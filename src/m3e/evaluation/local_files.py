@@ -20,12 +20,13 @@ import pyarrow.parquet as pq
 from m3e.errors import DataError
 from m3e.files import hash_file, read_json
 
-Kind = Literal["classification", "sts", "pair_classification", "retrieval", "reranking"]
+Kind = Literal["classification", "sts", "pair_classification", "retrieval", "reranking", "clustering"]
 
 PARTS = ("corpus", "queries", "qrels", "candidates")
-KINDS = ("classification", "sts", "pair_classification", "retrieval", "reranking")
+KINDS = ("classification", "sts", "pair_classification", "retrieval", "reranking", "clustering")
 _CLASSIFICATION = ("text", "label")
 _PAIRS = ("sentence1", "sentence2", "label")
+QUESTION_AND_ANSWER = ("text", "text_pos")
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,23 @@ class LocalFolder:
         return cls(path, files)
 
     def single(self, name: str, split: str) -> Path | None:
-        """The file of a classification or pair set."""
+        """The file of a set that is one file a split."""
         return self.files.get((name, split, ""))
 
-    def collection(self, name: str, split: str) -> dict[str, Path] | None:
-        """The files of a retrieval set by part; the corpus may be shared by all splits (``<name>.all.corpus``)."""
+    def collection(self, name: str, split: str, corpus: str = "") -> dict[str, Path] | None:
+        """The files of a retrieval set by part; the corpus may be shared by all splits (``<name>.all.corpus``).
+
+        Args:
+            name: of the set.
+            split: of the set.
+            corpus: the set whose documents are searched, where it is another.
+        """
         found = {part: self.files[name, split, part] for part in PARTS if (name, split, part) in self.files}
+        if corpus:
+            name = corpus
+            found.pop("corpus", None)
+            if (name, split, "corpus") in self.files:
+                found["corpus"] = self.files[name, split, "corpus"]
         shared = self.files.get((name, "all", "corpus"))
         if shared is not None:
             found.setdefault("corpus", shared)
@@ -115,11 +127,16 @@ def content_hash(paths: Iterable[Path]) -> str:
 
 
 def kind_of_file(path: Path) -> Kind | None:
-    """The kind that a single file's columns allow: scored pairs are STS, unless a label is no number."""
+    """The kind that a single file's columns allow.
+
+    Scored pairs are STS, unless a label is no number; a text and its positive are a query and its document.
+    """
     names = set(read_schema(path).names)
     if names.issuperset(_PAIRS):
         labels = [label for label in read_columns(path, ("label",))["label"] if label is not None]
         return "sts" if not labels or as_number(labels[0]) is not None else None
+    if names.issuperset(QUESTION_AND_ANSWER):
+        return "retrieval"
     return "classification" if names.issuperset(_CLASSIFICATION) else None
 
 
@@ -226,4 +243,14 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
         table = pq.read_table(path, columns=list(names))
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} is damaged: {error}") from error
-    return {name: table[name].to_pylist() for name in names}
+    return {name: _as_strings(path, name, table[name]).to_pylist() for name in names}
+
+
+def _as_strings(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column; where a writer kept its strings as bytes, the strings."""
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        return column
+    try:
+        return column.cast(pa.large_string())
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: the column {name} holds bytes that are not UTF-8 text") from error

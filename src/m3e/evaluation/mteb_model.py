@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m3e.files import json_safe, read_marker
+from m3e.inference import ApiEncoder, TfidfEncoder
 from m3e.inference.encoder import DOCUMENT_PROMPTS, Encoder, Vectors
 from m3e.models.fingerprint import fingerprint
 
@@ -30,7 +31,12 @@ class MtebEncoder:
     Queries and documents get the model's prompts for them. Tasks with two like sides (STS,
     classification) get the ``query`` prompt where the model has prompts for both sides, as e5
     is meant to be used; a model with an instruction for queries only gets none there.
+
+    Attributes:
+        prompts: whether any prompts are put before texts.
     """
+
+    prompts: bool = True
 
     def __init__(self, encoder: Encoder, name: str) -> None:
         from mteb.models import ModelMeta
@@ -50,6 +56,8 @@ class MtebEncoder:
     def encode(self, inputs: Any, *, prompt_type: Any = None, **_: Any) -> Vectors:
         """Vectors of all texts in a data loader of mteb's batches, in order."""
         texts = [text for batch in inputs for text in batch["text"]]
+        if not self.prompts:
+            return self.encoder.encode(texts, prompt="")
         side = getattr(prompt_type, "value", prompt_type)
         if side == "query":
             return self.encoder.encode_query(texts)
@@ -66,6 +74,11 @@ class MtebEncoder:
         """The model's similarity of pairs at the same place."""
         value: torch.Tensor = self.encoder.model.similarity_pairwise(embeddings1, embeddings2)
         return value
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether the model has prompts that can be switched off."""
+        return any((self.encoder.model.prompts or {}).values())
 
     def _has_both_prompts(self) -> bool:
         prompts = self.encoder.model.prompts or {}
@@ -115,6 +128,8 @@ def model_name(model: Any) -> str:
     """A short name for results: the local model's, the folder's, the hub id, or ``unnamed``."""
     from m3e.models.loading import resolve_name
 
+    if isinstance(model, ApiEncoder | TfidfEncoder):
+        return model.name
     if isinstance(model, Encoder):
         model = model.model
     if hasattr(model, "mteb_model_meta"):

@@ -22,6 +22,18 @@ class TaskScore:
         ci95: 95 % bootstrap interval of ``score``; ``None`` where there are too few items.
         n: items scored: texts, pairs or queries.
         official_split: whether rows and splits are those of mteb's protocol, so that published scores compare.
+        type: mteb's type of the task: ``STS``, ``Retrieval``, ….
+        category: what of a model it tries: ``s2s``, ``s2p`` or ``s2c``.
+        data_revision: of the data that was scored, the hub's or a hash of the local files.
+        contamination: the share of the task's texts that the model was trained on; ``None`` where its folder
+            has no ``texts.bloom``.
+        texts_per_second: how fast texts became vectors; ``None`` where nothing was encoded.
+        prompts: whether the model's prompts were put before texts, where it has any.
+        recipe: the protocol, where it is not mteb's: ``uniem``.
+        truncated: the share of encoded texts that were cut to the model's length, 0..1; ``None`` where nobody
+            counted.
+
+    Where the data lay and how fast a machine was are no part of a score: two scores may be equal without them.
     """
 
     task: str
@@ -32,6 +44,19 @@ class TaskScore:
     ci95: tuple[float, float] | None
     n: int
     official_split: bool
+    type: str = ""
+    category: str = ""
+    data_revision: str = field(default="", compare=False)
+    contamination: float | None = None
+    texts_per_second: float | None = field(default=None, compare=False)
+    prompts: bool = True
+    recipe: str = ""
+    truncated: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The task's name; ``<task>@<recipe>`` where the protocol is not mteb's."""
+        return f"{self.task}@{self.recipe}" if self.recipe else self.task
 
 
 @dataclass(frozen=True)
@@ -42,6 +67,8 @@ class Results:
         revision: hash of the model's weights, tokenizer and settings.
         missing: why a task has no score, by name.
         notes: what was left out or replaced, one line each.
+        parameters: numbers in the model; ``None`` where they cannot be counted.
+        dim: of its vectors; ``None`` for a model that only searches.
     """
 
     model: str
@@ -49,18 +76,28 @@ class Results:
     results: list[TaskScore]
     missing: dict[str, str]
     notes: list[str] = field(default_factory=list)
+    parameters: int | None = None
+    dim: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``m3e eval --json``; it holds no NaN."""
-        fields = ("task", "split", "metric", "score", "scores", "ci95", "n")
-        rows = [{name: asdict(score)[name] for name in fields} for score in self.results]
-        value: dict[str, Any] = json_safe({"model": self.model, "results": rows, "missing": self.missing})
+        facts = {"model": self.model, "revision": self.revision, "parameters": self.parameters, "dim": self.dim}
+        rows = [asdict(score) for score in self.results]
+        value: dict[str, Any] = json_safe({**facts, "results": rows, "missing": self.missing})
         return value
 
     def published(self) -> dict[str, Published]:
-        """Published scores of this model by task, only where the split was the official one."""
-        found = {score.task: published_score(self.model, score.task) for score in self.results if score.official_split}
+        """Published scores of this model by :attr:`TaskScore.name`, only where the split was the official one."""
+        official = [score for score in self.results if score.official_split and score.prompts]
+        found = {score.name: published_score(self.model, score.task, score.recipe) for score in official}
         return {task: item for task, item in found.items() if item is not None}
+
+
+def category_of(task_type: str, *, code: bool = False) -> str:
+    """What a task of mteb's type tries: ``s2s`` like texts, ``s2p`` a passage for a query, ``s2c`` code for a text."""
+    if "Retrieval" in task_type or "Reranking" in task_type:
+        return "s2c" if code else "s2p"
+    return "s2s"
 
 
 def finite_scores(subsets: Sequence[Mapping[str, Any]]) -> dict[str, float]:

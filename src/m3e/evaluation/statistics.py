@@ -1,4 +1,4 @@
-"""Confidence intervals of scores: the percentile bootstrap, seeded and vectorised.
+"""Confidence intervals of scores and p-values of differences: the percentile bootstrap and sign flips, seeded.
 
 A resample is a vector of counts (how often each item was drawn), so ranks and curves are
 computed by cumulative sums over items that are sorted once, not by sorting every resample.
@@ -13,20 +13,42 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Interval = tuple[float, float]
+Statistic = Callable[[Array], Array]
+"""From counts of shape (resamples, items) to one value a resample."""
 
 RESAMPLES = 1000
+PERMUTATIONS = 10_000
 SEED = 42
 _ELEMENTS_AT_ONCE = 2_000_000
+_SIGNS_AT_ONCE = 4_000_000
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
     """The 95 % interval of the mean of ``values``; ``None`` for fewer than two."""
-    items = np.asarray(values, dtype=np.float64)
-    return _interval(len(items), lambda counts: np.asarray(counts @ items / len(items)))
+    return _interval(len(values), mean_statistic(values))
 
 
 def spearman_interval(left: Sequence[float], right: Sequence[float]) -> Interval | None:
     """The 95 % interval of Spearman's correlation, pairs resampled; ``None`` for fewer than two pairs."""
+    return _interval(len(left), spearman_statistic(left, right))
+
+
+def best_pair_interval(similarities: Sequence[Sequence[float]], labels: Sequence[int], metric: str) -> Interval | None:
+    """The 95 % interval of the best ``metric`` over several similarities, pairs resampled.
+
+    Args: as :func:`best_pair_statistic`.
+    """
+    return _interval(len(labels), best_pair_statistic(similarities, labels, metric))
+
+
+def mean_statistic(values: Sequence[float]) -> Statistic:
+    """The mean of ``values``."""
+    items = np.asarray(values, dtype=np.float64)
+    return lambda counts: np.asarray(counts @ items / len(items))
+
+
+def spearman_statistic(left: Sequence[float], right: Sequence[float]) -> Statistic:
+    """Spearman's correlation; NaN where one side is constant."""
     ranks_left, ranks_right = _Ranks(left), _Ranks(right)
 
     def correlation(counts: Array) -> Array:
@@ -35,11 +57,11 @@ def spearman_interval(left: Sequence[float], right: Sequence[float]) -> Interval
         scale = np.sqrt(np.sum(counts * x * x, axis=1) * np.sum(counts * y * y, axis=1))
         return np.asarray(np.divide(covariance, scale, out=np.full_like(scale, np.nan), where=scale > 0))
 
-    return _interval(len(left), correlation)
+    return correlation
 
 
-def best_pair_interval(similarities: Sequence[Sequence[float]], labels: Sequence[int], metric: str) -> Interval | None:
-    """The 95 % interval of the best ``metric`` over several similarities, pairs resampled.
+def best_pair_statistic(similarities: Sequence[Sequence[float]], labels: Sequence[int], metric: str) -> Statistic:
+    """The best ``metric`` over several similarities.
 
     Args:
         similarities: one sequence a similarity function, higher is more alike.
@@ -47,18 +69,54 @@ def best_pair_interval(similarities: Sequence[Sequence[float]], labels: Sequence
         metric: ``accuracy`` (at the best threshold) or ``ap`` (average precision).
     """
     curves = [_Curve(scores, labels) for scores in similarities]
-    return _interval(len(labels), lambda counts: np.max([getattr(curve, metric)(counts) for curve in curves], axis=0))
+    return lambda counts: np.max([getattr(curve, metric)(counts) for curve in curves], axis=0)
 
 
-def _interval(size: int, statistic: Callable[[Array], Array]) -> Interval | None:
-    if size < 2:
-        return None
+def resampled(size: int, statistic: Statistic) -> Array:
+    """The finite values of a statistic over :data:`RESAMPLES` resamples of ``size`` items, always the same ones."""
     values = np.concatenate([statistic(counts) for counts in _resamples(size)])
-    values = values[np.isfinite(values)]
+    return np.asarray(values[np.isfinite(values)])
+
+
+def percentile_interval(values: Array) -> Interval | None:
+    """The middle 95 % of resampled values; ``None`` where there are none."""
     if not len(values):
         return None
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def sign_flip_p(differences: Sequence[float] | Array) -> float:
+    """The two-sided p-value of a mean difference: how often random signs give one as large.
+
+    All signs are tried where there are at most :data:`PERMUTATIONS` ways, else so many random ones.
+    """
+    values = np.asarray(differences, np.float64)
+    values = values[values != 0]  # a zero has no sign
+    if not len(values):
+        return 1.0
+    limit = abs(values.sum()) - 1e-9
+    if 2 ** min(len(values), 60) <= PERMUTATIONS:
+        ways = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
+        return float((abs((ways * 2 - 1) @ values) >= limit).mean())
+    random = np.random.default_rng(SEED)
+    at_once = max(1, _SIGNS_AT_ONCE // len(values))
+    extreme = 0
+    for start in range(0, PERMUTATIONS, at_once):
+        rows = min(at_once, PERMUTATIONS - start)
+        signs = random.integers(0, 2, (rows, len(values)), dtype=np.int8) * 2.0 - 1
+        extreme += int((abs(signs @ values) >= limit).sum())
+    return (extreme + 1) / (PERMUTATIONS + 1)
+
+
+def bootstrap_p(values: Array) -> float:
+    """The two-sided p-value of resampled differences: how often they lie on the rarer side of zero."""
+    rarer = min(int((values <= 0).sum()), int((values >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (len(values) + 1))
+
+
+def _interval(size: int, statistic: Statistic) -> Interval | None:
+    return percentile_interval(resampled(size, statistic)) if size >= 2 else None
 
 
 def _resamples(size: int) -> Iterator[Array]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,11 +101,11 @@ class Encoder:
             DataError: an item is not a string, named by its index.
             SettingsError: the model has no prompt of that name.
         """
-        _check_texts(texts)
+        check_texts(texts)
         prefix = self._prefix(prompt_name, prompt)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         self.cut = 0
-        with _progress(len(texts), show_progress) as advance:
+        with progress(len(texts), show_progress) as advance:
             for start in range(0, len(texts), _TOKENISE_AT_ONCE):
                 chunk = list(texts[start : start + _TOKENISE_AT_ONCE])
                 for indices, values in self._encode_chunk(chunk, prefix):
@@ -252,7 +252,12 @@ def _resolve_dtype(dtype: DType, model: SentenceTransformer) -> Literal["fp32", 
     return "bf16" if model.device.type == "cpu" and bf16_is_fast() else "fp32"
 
 
-def _check_texts(texts: Sequence[str]) -> None:
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what is not a list of strings.
+
+    Raises:
+        DataError: names the first item that is not a string by its index.
+    """
     if isinstance(texts, str):
         raise DataError("encode takes a list of texts; wrap the single text in a list")
     for index, text in enumerate(texts):
@@ -261,7 +266,8 @@ def _check_texts(texts: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _progress(total: int, show: bool) -> Iterator[Any]:
+def progress(total: int, show: bool) -> Iterator[Callable[[int], None]]:
+    """Yield ``(texts done since the last call) -> None``, which draws a bar where ``show`` is true."""
     if not show:
         yield lambda count: None
         return

@@ -12,6 +12,7 @@ from m3e.errors import HubUnreachableError, ModelError, first_line
 from m3e.files import read_json
 from m3e.models.folder import quiet_libraries
 from m3e.models.names import available_names, local_models, model_path
+from m3e.models.peers import as_peer, peer_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -49,8 +50,26 @@ def load(
         return _load_folder(model_path(text), device)
     path = Path(text)
     if path.exists() or text.startswith((".", "/", "~")) or (os.sep != "/" and os.sep in text):
-        return _load_folder(path.expanduser(), device)
-    return _load_from_hub(text, device, revision, trust_remote_code)
+        return _with_peers_settings(_load_folder(path.expanduser(), device), text)
+    _refuse_endpoint(text)
+    return _with_peers_settings(_load_from_hub(text, device, revision, trust_remote_code), text)
+
+
+def _with_peers_settings(model: SentenceTransformer, name: str) -> SentenceTransformer:
+    """``model``; one of the card's peers with the pooling, length and prompts that its files may not say."""
+    peer = peer_of(name)
+    return model if peer is None else as_peer(model, peer)
+
+
+def _refuse_endpoint(name: str) -> None:
+    """Refuse a model that is behind an endpoint and has no weights to load."""
+    peer = peer_of(name)
+    if name.startswith("api:") or (peer is not None and peer.endpoint):
+        asked = name if name.startswith("api:") else peer.model if peer else name
+        raise ModelError(
+            f"{name} is a model behind an endpoint, with no weights to load; judge it with m3e eval {asked}, "
+            "or encode with m3e.inference.ApiEncoder"
+        )
 
 
 def resolve_name(name: str | os.PathLike[str]) -> str:
