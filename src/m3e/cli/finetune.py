@@ -38,6 +38,9 @@ def finetune(
     lr: float | None = typer.Option(None, "--lr", help="Peak learning rate; by default it suits the model's size."),
     max_length: int | None = typer.Option(None, "--max-length", help="Tokens a text; longer ones are cut."),
     temperature: float = typer.Option(0.05, "--temperature"),
+    false_negative_margin: float = typer.Option(
+        0.2, "--false-negative-margin", help="Likely paraphrases in a batch are no negatives; below 0 takes them all."
+    ),
     lora: bool = typer.Option(False, "--lora", help="Train low-rank adapters; they are merged at the end."),
     merge: float | None = typer.Option(None, "--merge", help="Average with the start; its share, e.g. 0.5."),
     seed: int = typer.Option(42, "--seed"),
@@ -61,6 +64,7 @@ def finetune(
         lr=lr,
         max_length=max_length,
         temperature=temperature,
+        false_negative_margin=None if false_negative_margin < 0 else false_negative_margin,
         strategy=LoraTraining() if lora else FullTraining(),
         merge=merge,
         seed=seed,
