@@ -10,7 +10,8 @@ import pytest
 
 from m3e.data.keys import text_key
 from m3e.data.near import HASHES, Signatures, near_duplicates
-from m3e.data.pipeline import EvaluationTexts, PipelineOptions, SetPlan, Staged, decide, stage
+from m3e.data.pipeline import EvaluationTexts, PipelineOptions, SetPlan, Staged, stage
+from m3e.data.verdicts import decide
 
 OPTIONS = PipelineOptions(normalise=False, filters=None, duplicates=False)
 LETTERS = [chr(point) for point in range(0x4E00, 0x5400)]

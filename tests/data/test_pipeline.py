@@ -12,8 +12,9 @@ import pytest
 from planned_sets import entry_of, planned, row, texts, written
 
 from m3e.data.filters import Filters
-from m3e.data.pipeline import DROPS, PipelineOptions
+from m3e.data.pipeline import PipelineOptions
 from m3e.data.prepare import Prepared, run_pipeline
+from m3e.data.verdicts import DROPS
 from m3e.errors import DataError
 
 RNG = random.Random(11)

@@ -21,13 +21,11 @@ from m3e.data.pipeline import (
     PipelineOptions,
     SetPlan,
     Staged,
-    counts,
-    decide,
-    overlaps,
     stage,
 )
 from m3e.data.shards import write_shards
 from m3e.data.staging import TEXT_KIND
+from m3e.data.verdicts import counts, decide, overlaps
 from m3e.errors import DataError, M3EError
 from m3e.files import (
     atomic_folder,
