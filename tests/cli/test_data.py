@@ -460,6 +460,8 @@ def test_asking_what_was_seen(cli, dedup) -> None:
     found = result()
     assert (found["rows_in"], found["rows_out"], found["dropped"]) == (3, 2, {"exact": 1, "near": 0})
     assert found["by_pair"] == [{"train": "texts.bloom", "eval": "x.test.csv", "rows": 1, "texts": 1}]
+    again = cli("data", "decontaminate", "x.test.csv", "--against", "d/texts.bloom")
+    assert (again.code, again.out) == (0, done.out)  # a filter is asked, whatever the option's name
     done = cli("data", "decontaminate", "--seen", "d")
     assert done.code == 2
     assert "name what to ask about" in done.err

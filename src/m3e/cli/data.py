@@ -255,6 +255,8 @@ def decontaminate(
     json: Path | None = JSON,
 ) -> None:
     """Drop training rows that hold evaluation texts; or ask a filter of texts what was trained on."""
+    if seen is None and len(against) == 1 and against[0].endswith(".bloom"):
+        seen, against = Path(against[0]), []
     if seen is not None:
         if against or out is not None:
             raise SettingsError("--seen only asks a question; it goes without --against and --out")
