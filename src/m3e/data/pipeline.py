@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,16 @@ Read = Callable[[Account], Iterator[tuple[str, dict[str, Any] | pa.RecordBatch]]
 """Gives each row's kind and its staged values, or those of many rows at once; fills the account."""
 
 STEP = "data set"
+
+_ONLY_BLANK_ROWS_GO = Filters(
+    min_query=0,
+    min_passage=0,
+    language_share=None,
+    max_run=None,
+    top_character_share=None,
+    equals_positive=False,
+    template_answers=False,
+)
 
 
 @dataclass(frozen=True)
@@ -129,12 +140,12 @@ class EvaluationTexts:
     files: Sequence[EvaluationFile] = ()
     near_index: str | None = None
 
-    @property
+    @cached_property
     def rows(self) -> NDArray[np.uint64]:
         """Hashes of whole rows."""
         return _union([file.all_rows for file in self.files])
 
-    @property
+    @cached_property
     def texts(self) -> NDArray[np.uint64]:
         """Hashes of single texts of at least 6 key characters."""
         return _union([file.all_texts for file in self.files])
@@ -180,7 +191,7 @@ def _stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts,
     choice = CleanOptions(
         normalise=options.normalise,
         simplified=options.simplified,
-        filters=_filters_for(options.filters, kind),
+        filters=options.filters or _ONLY_BLANK_ROWS_GO,
         signatures=options.near_duplicates is not None,
         near_index=evaluation.near_index,
         whole_rows=bool(evaluation.files),
@@ -203,21 +214,6 @@ def _stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts,
             "drops": account.drops[:20],
         },
     )
-
-
-def _filters_for(filters: Filters | None, kind: str) -> Filters | None:
-    """Without filters only blank rows go."""
-    if filters is None:
-        return Filters(
-            min_query=0,
-            min_passage=0,
-            language_share=None,
-            max_run=None,
-            top_character_share=None,
-            equals_positive=False,
-            template_answers=False,
-        )
-    return replace(filters, boilerplate=None) if kind in (TEXT_KIND, Kind.SCORED_PAIR) else filters
 
 
 def _write_columns(
