@@ -1,6 +1,6 @@
 """The encoder: the vectors of sentence-transformers, sooner.
 
-Texts are tokenised once, sorted by tokens (not characters), batched to a token budget, and
+Texts are tokenised ahead in a thread, sorted by tokens (not characters), batched to a token budget, and
 run in bf16 where the processor multiplies it in hardware; pooling and everything after it
 stay in fp32. A vector does not depend on its neighbours in the batch, beyond rounding.
 """
@@ -8,37 +8,30 @@ stay in fp32. A vector does not depend on its neighbours in the batch, beyond ro
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from m3e.errors import DataError, SettingsError
-from m3e.machine import bf16_is_fast
+from m3e.inference.backends import Vectors as Vectors
+from m3e.inference.tokens import Tokeniser, Tokens
+from m3e.machine import bf16_is_fast, machine
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
 
-Vectors = np.ndarray[Any, np.dtype[np.float32]]
-DType = Literal["auto", "fp32", "bf16"]
+    from m3e.inference.backends import Backend
 
-TOKEN_BUDGET = 4096
+DType = Literal["auto", "fp32", "bf16", "int8"]
+BackendName = Literal["auto", "torch", "openvino", "onnx", "static"]
+
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 """Names under which models keep the prompt of documents, in order of preference."""
 
 _TOKENISE_AT_ONCE = 8192
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Token ids of texts, each cut to the model's length, and how many texts were cut."""
-
-    ids: list[list[int]]
-    cut: int
 
 
 class Encoder:
@@ -46,41 +39,72 @@ class Encoder:
 
     Args:
         model: a name, folder, hub id (see :func:`m3e.load`) or a loaded ``SentenceTransformer``.
+        backend: ``torch``, ``openvino``, ``onnx``, ``static``; ``auto`` is the fastest here.
         dtype: of the transformer's weights: ``auto`` is bf16 where the hardware has it, else fp32.
             The vectors that come out are always fp32.
         device: ``cpu``, ``cuda``, …; ``None`` lets sentence-transformers choose.
-        token_budget: padded tokens a batch.
+        token_budget: padded tokens a batch; ``None`` is the backend's own.
+        dim: keep the first numbers of each vector only, scaled to length 1 again (Matryoshka).
 
     Attributes:
+        model: the ``SentenceTransformer``.
+        backend: the name of the backend that runs it.
+        dtype: the dtype that its weights have while they multiply.
+        token_budget: padded tokens a batch.
+        description: one line: backend, dtype, and how they were chosen.
         cut: texts cut to the model's length by the last call of an ``encode`` method.
+
+    Raises:
+        SettingsError: an option that is not known, does not fit the model, or is outside its range.
     """
 
     def __init__(
         self,
         model: str | os.PathLike[str] | SentenceTransformer,
         *,
+        backend: BackendName = "auto",
         dtype: DType = "auto",
         device: str | None = None,
-        token_budget: int = TOKEN_BUDGET,
+        token_budget: int | None = None,
+        dim: int | None = None,
     ) -> None:
-        if dtype not in ("auto", "fp32", "bf16"):
-            raise SettingsError(f"dtype {dtype!r} is not known; choose auto, fp32 or bf16")
-        if token_budget < 1:
-            raise SettingsError(f"token_budget must be at least 1, not {token_budget}")
+        _check_settings(backend, dtype, token_budget)
         if isinstance(model, str | os.PathLike):
             from m3e.models import load
 
             model = load(model, device=device)
         self.model = model
-        self.token_budget = token_budget
-        self.dtype: Literal["fp32", "bf16"] = _resolve_dtype(dtype, model)
+        self._backend, how = _make_backend(model, backend, dtype)
+        self.backend = self._backend.name
+        self.dtype = self._backend.dtype
+        self.token_budget = token_budget or self._backend.token_budget
+        self.description = f"{self.backend} {self.dtype}: {how}"
         self.cut = 0
-        self._runner = _Runner(model, self.dtype)
+        self._dim = self._checked_dim(dim)
+        self._tokeniser = Tokeniser(model)
 
     @property
     def dimension(self) -> int:
         """Numbers a vector."""
-        return int(self.model.get_embedding_dimension() or 0)
+        return self._dim or int(self.model.get_embedding_dimension() or 0)
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the vectors' bytes, as a JSON object: equal settings and texts give equal vectors."""
+        import torch
+
+        from m3e.models.fingerprint import fingerprint
+
+        return {
+            "model": fingerprint(self.model),
+            "max_length": self.model.max_seq_length,
+            "backend": self.backend,
+            "dtype": self.dtype,
+            "token_budget": self.token_budget,
+            "dim": self._dim,
+            "library": f"torch {torch.__version__}",
+            "processor": machine().cpu,
+            "threads": torch.get_num_threads(),
+        }
 
     def encode(
         self,
@@ -104,13 +128,12 @@ class Encoder:
         check_texts(texts)
         prefix = self._prefix(prompt_name, prompt)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        self.cut = 0
+        cut = 0
         with progress(len(texts), show_progress) as advance:
-            for start in range(0, len(texts), _TOKENISE_AT_ONCE):
-                chunk = list(texts[start : start + _TOKENISE_AT_ONCE])
-                for indices, values in self._encode_chunk(chunk, prefix):
-                    vectors[start + indices] = values
-                    advance(len(indices))
+            for start, tokens in self._tokenise_ahead(texts, prefix):
+                cut += sum(tokens.cut)
+                self._encode_into(vectors[start : start + len(tokens)], tokens, advance)
+        self.cut = cut
         return vectors
 
     def encode_query(self, texts: Sequence[str], **options: Any) -> Vectors:
@@ -120,6 +143,59 @@ class Encoder:
     def encode_document(self, texts: Sequence[str], **options: Any) -> Vectors:
         """:meth:`encode` with the model's ``document`` (or ``passage``) prompt, where it has one."""
         return self.encode(texts, prompt_name=self._known_prompt(*DOCUMENT_PROMPTS), **options)
+
+    def tokenise(self, texts: Sequence[str], *, prompt_name: str | None = None, prompt: str | None = None) -> Tokens:
+        """The tokens of ``texts``, prompt included, for :meth:`encode_tokens`; may run in another thread.
+
+        Raises:
+            DataError: an item is not a string, named by its index.
+            SettingsError: the model has no prompt of that name.
+        """
+        check_texts(texts)
+        return self._tokeniser(texts, self._prefix(prompt_name, prompt))
+
+    def encode_tokens(self, tokens: Tokens) -> Vectors:
+        """The vectors that :meth:`encode` makes of the texts of ``tokens``, fp32, in their order."""
+        vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
+        self._encode_into(vectors, tokens, lambda count: None)
+        return vectors
+
+    def _tokenise_ahead(self, texts: Sequence[str], prefix: str) -> Iterator[tuple[int, Tokens]]:
+        """The tokens of each chunk of ``texts`` and where it starts; the next is tokenised while one is used."""
+        starts = range(0, len(texts), _TOKENISE_AT_ONCE)
+        if len(starts) < 2:
+            if texts:
+                yield 0, self._tokeniser(texts, prefix)
+            return
+        with ThreadPoolExecutor(1, "tokenise") as thread:
+            ahead = thread.submit(self._tokeniser, texts[:_TOKENISE_AT_ONCE], prefix)
+            for start in starts:
+                tokens = ahead.result()
+                after = start + _TOKENISE_AT_ONCE
+                if after < len(texts):
+                    ahead = thread.submit(self._tokeniser, texts[after : after + _TOKENISE_AT_ONCE], prefix)
+                yield start, tokens
+
+    def _encode_into(self, vectors: Vectors, tokens: Tokens, advance: Callable[[int], None]) -> None:
+        for prompt in set(tokens.prompt):
+            same = np.flatnonzero(np.asarray(tokens.prompt) == prompt)
+            for indices in batches_by_tokens([len(tokens.ids[index]) for index in same], self.token_budget):
+                rows = same[indices]
+                vectors[rows] = self._shorten(self._backend([tokens.ids[row] for row in rows], prompt))
+                advance(len(rows))
+
+    def _shorten(self, vectors: Vectors) -> Vectors:
+        if self._dim is None:
+            return vectors
+        first = vectors[:, : self._dim]
+        shortened: Vectors = first / np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-12)
+        return shortened
+
+    def _checked_dim(self, dim: int | None) -> int | None:
+        dimension = int(self.model.get_embedding_dimension() or 0)
+        if dim is not None and not 1 <= dim <= dimension:
+            raise SettingsError(f"dim {dim} is outside 1..{dimension}, the model's own size")
+        return dim or self.model.truncate_dim
 
     def _known_prompt(self, *names: str) -> str | None:
         prompts = self.model.prompts or {}
@@ -136,16 +212,6 @@ class Encoder:
             raise SettingsError(f"the model has no prompt {name!r}; it has: {known}")
         return str(self.model.prompts[name])
 
-    def _encode_chunk(self, texts: list[str], prefix: str) -> Iterator[tuple[np.ndarray[Any, Any], Vectors]]:
-        if not self._runner.has_transformer:
-            yield np.arange(len(texts)), self._runner.run_texts(texts, prefix)
-            return
-        tokens = self._runner.tokenise([prefix + text for text in texts] if prefix else texts)
-        self.cut += tokens.cut
-        prompt_length = self._runner.prompt_length(prefix)
-        for indices in batches_by_tokens([len(ids) for ids in tokens.ids], self.token_budget):
-            yield indices, self._runner.run_tokens([tokens.ids[index] for index in indices], prompt_length)
-
 
 def batches_by_tokens(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray[Any, Any]]:
     """Indices into ``lengths``, longest first, in batches of at most ``budget`` padded tokens (at least one text)."""
@@ -157,94 +223,30 @@ def batches_by_tokens(lengths: Sequence[int], budget: int) -> Iterator[np.ndarra
         start += count
 
 
-class _Runner:
-    """A model's modules, with the transformer's weights in the chosen dtype."""
-
-    def __init__(self, model: SentenceTransformer, dtype: str) -> None:
-        import torch
-        from sentence_transformers.sentence_transformer.modules import Transformer
-
-        model.eval()
-        self.model = model
-        first = model[0]
-        self.has_transformer = isinstance(first, Transformer)
-        self.device = model.device
-        self.first: Any = first
-        if self.has_transformer and dtype == "bf16":
-            tokenizer_free = copy.copy(first)
-            tokenizer_free._modules = dict(first._modules)
-            tokenizer_free.model = copy.deepcopy(first.model).to(torch.bfloat16)
-            self.first = tokenizer_free
-        self.rest = list(model)[1:]
-
-    def tokenise(self, texts: list[str]) -> Tokens:
-        tokenizer = self.model.tokenizer
-        limit = self.model.max_seq_length
-        if getattr(self.first, "do_lower_case", False):
-            texts = [text.lower() for text in texts]
-        encoded = tokenizer(
-            texts,
-            truncation=limit is not None,
-            max_length=limit,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            return_overflowing_tokens=False,
-        )
-        ids = encoded["input_ids"]
-        cut = sum(1 for encoding in encoded.encodings or () if encoding.overflowing)
-        return Tokens(ids, cut)
-
-    def prompt_length(self, prefix: str) -> int | None:
-        """Tokens of the prompt, for poolings that leave the prompt out."""
-        if not prefix or all(getattr(module, "include_prompt", True) for module in self.rest):
-            return None
-        return len(self.tokenise([prefix]).ids[0]) - 1
-
-    def run_tokens(self, ids: list[list[int]], prompt_length: int | None) -> Vectors:
-        import torch
-
-        width = max(1, max(map(len, ids)))
-        pad = self.model.tokenizer.pad_token_id or 0
-        padded = torch.full((len(ids), width), pad, dtype=torch.long)
-        mask = torch.zeros((len(ids), width), dtype=torch.long)
-        left = self.model.tokenizer.padding_side == "left"
-        for row, values in enumerate(ids):
-            span = slice(width - len(values), width) if left else slice(0, len(values))
-            padded[row, span] = torch.tensor(values, dtype=torch.long)
-            mask[row, span] = 1
-        features: dict[str, Any] = {"input_ids": padded.to(self.device), "attention_mask": mask.to(self.device)}
-        if "token_type_ids" in self.model.tokenizer.model_input_names:
-            features["token_type_ids"] = torch.zeros_like(features["input_ids"])
-        if prompt_length is not None:
-            features["prompt_length"] = prompt_length
-        with torch.inference_mode():
-            features = self.first(features)
-            features["token_embeddings"] = features["token_embeddings"].float()
-            return self._finish(features)
-
-    def run_texts(self, texts: list[str], prefix: str) -> Vectors:
-        import torch
-
-        with torch.inference_mode():
-            features = self.model.preprocess(texts, prompt=prefix or None)
-            features = {key: _to(value, self.device) for key, value in features.items()}
-            return self._finish(self.first(features))
-
-    def _finish(self, features: dict[str, Any]) -> Vectors:
-        for module in self.rest:
-            features = module(features)
-        vectors: torch.Tensor = features["sentence_embedding"]
-        return np.asarray(vectors.float().cpu().numpy(), dtype=np.float32)
+def _check_settings(backend: str, dtype: str, token_budget: int | None) -> None:
+    if backend not in ("auto", "torch", "openvino", "onnx", "static"):
+        raise SettingsError(f"backend {backend!r} is not known; choose auto, torch, openvino, onnx or static")
+    if dtype not in ("auto", "fp32", "bf16", "int8"):
+        raise SettingsError(f"dtype {dtype!r} is not known; choose auto, fp32 or bf16")
+    if token_budget is not None and token_budget < 1:
+        raise SettingsError(f"token_budget must be at least 1, not {token_budget}")
 
 
-def _to(value: Any, device: torch.device) -> Any:
-    return value.to(device) if hasattr(value, "to") else value
+def _make_backend(model: SentenceTransformer, backend: str, dtype: str) -> tuple[Backend, str]:
+    """The backend, and how it was chosen."""
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
+    from m3e.inference.backends.modules import ModulesBackend
+    from m3e.inference.backends.static import StaticBackend
 
-def _resolve_dtype(dtype: DType, model: SentenceTransformer) -> Literal["fp32", "bf16"]:
+    if isinstance(model[0], StaticEmbedding):
+        return StaticBackend(model), "lookup and mean"
     if dtype != "auto":
-        return dtype
+        return ModulesBackend(model, dtype), "as asked"
+    return ModulesBackend(model, _fast_dtype(model)), "what this processor does fastest"
+
+
+def _fast_dtype(model: SentenceTransformer) -> str:
     if model.device.type == "cuda":
         import torch
 
