@@ -140,6 +140,14 @@ def test_speed_wants_what_all_models_have(tmp_path):
     assert speed_points(compare_models(read_results([tmp_path / "unknown"]))) == []
 
 
+def test_speeds_of_other_hardware_are_not_compared(tmp_path):
+    for model, hardware in (("a", "a laptop"), ("b", "a laptop"), ("c", "a GPU")):
+        write_score(tmp_path, "STSB", 0.7, model=model, texts_per_second=100.0, hardware=hardware)
+    stored = read_results([tmp_path])
+    assert [point.name for point in speed_points(compare_models(stored))] == ["a", "b"]
+    assert any("on a laptop" in text for text in Reader(page(stored, compare_models(stored))).texts)
+
+
 def test_bars_are_as_long_as_their_values():
     chart = Reader(bar_chart("t", [("task", [Bar("a", 0.5, (0.4, 0.6), 0), Bar("b", 0.25, None, 9)])]))
     long, short = chart.all("rect")

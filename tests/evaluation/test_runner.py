@@ -254,6 +254,7 @@ def test_written_results_are_mtebs_strict_json_with_items_beside(tmp_path, mini)
         "data_revision",
         "contamination",
         "texts_per_second",
+        "hardware",
         "prompts",
         "recipe",
         "truncated",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
@@ -121,12 +122,14 @@ def _charts(comparison: Comparison) -> Markup:
 
 
 def _speed(comparison: Comparison) -> Markup | None:
+    hardware = _usual_hardware(comparison)
     points = speed_points(comparison)
     if not points:
         return None
     hint = (
         "Texts a second while the tasks were encoded (geometric mean over the tasks that all these models have), "
-        "on whatever machine ran them; the score is the mean of the averages by kind of task."
+        f"on {hardware or 'a machine that the results do not name'}; models that ran elsewhere are left out. "
+        "The score is the mean of the averages by kind of task."
     )
     chart = scatter_chart("Speed against quality", "texts a second", "mean score", points)
     return section(
@@ -136,8 +139,23 @@ def _speed(comparison: Comparison) -> Markup | None:
     )
 
 
+def _usual_hardware(comparison: Comparison) -> str:
+    """What most models' speeds were measured on: only those compare."""
+    found = {
+        (row.model, score.hardware)
+        for table in comparison.tables
+        for row in table.rows
+        if not row.source
+        for score in row.scores
+        if score is not None and score.texts_per_second
+    }
+    counts = Counter(hardware for _, hardware in sorted(found))
+    return counts.most_common(1)[0][0] if counts else ""
+
+
 def speed_points(comparison: Comparison) -> list[Point]:
-    """Each model's speed and mean score, over what all models with a speed have in common."""
+    """Each model's speed and mean score on the same hardware, over what all models with a speed have in common."""
+    hardware = _usual_hardware(comparison)
     speeds: dict[str, dict[tuple[int, int], float]] = {}
     quality: dict[str, list[float]] = {}
     for kind, table in enumerate(comparison.tables):
@@ -147,7 +165,7 @@ def speed_points(comparison: Comparison) -> list[Point]:
             if row.average is not None:
                 quality.setdefault(row.model, []).append(row.average)
             for index, score in enumerate(row.scores):
-                if score is not None and score.texts_per_second:
+                if score is not None and score.texts_per_second and score.hardware == hardware:
                     speeds.setdefault(row.model, {})[kind, index] = score.texts_per_second
     kinds = max((len(averages) for averages in quality.values()), default=0)
     fast = [name for name in comparison.models if name in speeds and len(quality.get(name, ())) == kinds]

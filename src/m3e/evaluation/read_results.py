@@ -21,7 +21,7 @@ _TYPE_OF_KIND = {
     "reranking": "Reranking",
     "clustering": "Clustering",
 }
-_TEXT_FIELDS = ("type", "category", "data_revision", "recipe")
+_TEXT_FIELDS = ("type", "category", "data_revision", "recipe", "hardware")
 _NUMBER_FIELDS = ("contamination", "texts_per_second", "truncated")
 _NAMED_AT_MOST = 8
 

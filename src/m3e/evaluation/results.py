@@ -28,6 +28,7 @@ class TaskScore:
         contamination: the share of the task's texts that the model was trained on; ``None`` where its folder
             has no ``texts.bloom``.
         texts_per_second: how fast texts became vectors; ``None`` where nothing was encoded.
+        hardware: what the model ran on, since a speed means nothing without it; empty where nothing was encoded.
         prompts: whether the model's prompts were put before texts, where it has any.
         recipe: the protocol, where it is not mteb's: ``uniem``.
         truncated: the share of encoded texts that were cut to the model's length, 0..1; ``None`` where nobody
@@ -49,6 +50,7 @@ class TaskScore:
     data_revision: str = field(default="", compare=False)
     contamination: float | None = None
     texts_per_second: float | None = field(default=None, compare=False)
+    hardware: str = field(default="", compare=False)
     prompts: bool = True
     recipe: str = ""
     truncated: float | None = None

@@ -27,7 +27,7 @@ from m3e.evaluation.plan import plan
 from m3e.evaluation.planned import Planned
 from m3e.evaluation.prompt_ablation import prompt_settings, prompts_switched
 from m3e.evaluation.results import Results, TaskScore, category_of, finite_scores
-from m3e.evaluation.speed import watch_encoding
+from m3e.evaluation.speed import hardware_of, watch_encoding
 from m3e.evaluation.store import write_result
 from m3e.evaluation.vector_model import VectorModel
 from m3e.inference import ApiEncoder, TfidfEncoder
@@ -222,6 +222,7 @@ def _run(
         data_revision=str(record.dataset_revision),
         contamination=contamination(task, planned.split, seen) if seen else None,
         texts_per_second=speed.texts_per_second,
+        hardware=hardware_of(scorer) if speed.texts_per_second else "",
         recipe=planned.recipe,
         truncated=speed.truncated,
     )

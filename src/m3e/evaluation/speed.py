@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from m3e.machine import machine
+
 
 @dataclass
 class Speed:
@@ -63,6 +65,22 @@ def watch_encoding(scorer: Any) -> Iterator[Speed]:
             scorer.encode = original
         else:
             del scorer.encode
+
+
+def hardware_of(scorer: Any) -> str:
+    """The GPU's or the processor's name (with its threads) that a model runs on; ``an endpoint`` where nobody knows."""
+    from m3e.inference import ApiEncoder
+
+    encoder = getattr(scorer, "encoder", None)
+    if isinstance(encoder, ApiEncoder):
+        return "an endpoint"
+    device = getattr(getattr(encoder, "model", None), "device", None)
+    if getattr(device, "type", "cpu") == "cuda":
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    here = machine()
+    return f"{here.cpu}, {here.threads} threads"
 
 
 def _from_cache(scorer: Any) -> int:
