@@ -63,12 +63,12 @@ class Job:
         self.left = len(tokens)
         self.rows: Vectors | None = None
 
-    def take(self, share: int) -> tuple[list[int], int]:
-        """The next texts of at most ``share`` tokens (at least one text), and their tokens."""
+    def take(self, share: int, least: int) -> tuple[list[int], int]:
+        """The next texts of at most ``share`` tokens (but at least so many texts), and their tokens."""
         start, spent = self.taken, 0
         while self.taken < len(self.order):
             length = self.lengths[self.order[self.taken]]
-            if self.taken > start and spent + length > share:
+            if self.taken - start >= least and spent + length > share:
                 break
             spent += length
             self.taken += 1
@@ -214,14 +214,18 @@ class Batcher:
         taken: dict[Job, list[int]] = {}
         room = self._round_tokens
         waiting = self._jobs
-        while waiting and room > 0:
+        moved = True
+        while waiting and room > 0 and moved:
+            moved = False
             share = max(1, room // len(waiting))
             again: deque[Job] = deque()
             while waiting and room > 0:
                 job = waiting.popleft()
-                indices, spent = job.take(min(share, room))
+                # a text that is longer than its share goes alone: everyone gets on
+                indices, spent = job.take(min(share, room), least=0 if job in taken else 1)
                 taken.setdefault(job, []).extend(indices)
-                room -= max(1, spent)
+                moved = moved or bool(indices)
+                room -= spent
                 if job.taken < len(job.order):
                     again.append(job)
             waiting.extend(again)
