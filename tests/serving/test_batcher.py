@@ -256,7 +256,9 @@ def test_many_requests_at_once_get_each_their_own() -> None:
 
     async def ask(work: Batcher, number: int) -> bool:
         count = 1 + number % 7
-        found = await work.submit(tokens(*[1 + (number * step) % 40 for step in range(count)], first=number * 10)).vectors
+        found = await work.submit(
+            tokens(*[1 + (number * step) % 40 for step in range(count)], first=number * 10)
+        ).vectors
         return bool((found[:, 0] == np.arange(number * 10, number * 10 + count)).all())
 
     async def run() -> list[bool]:

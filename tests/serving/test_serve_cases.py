@@ -76,7 +76,9 @@ class TestBase64AndFloats:
 class TestEmptyInput:
     """Case 25."""
 
-    @pytest.mark.parametrize("given", ["", [], None, [""], 0, 1.5, True, False, {}, {"text": "甲"}, [[]], [None], [[""]]])
+    @pytest.mark.parametrize(
+        "given", ["", [], None, [""], 0, 1.5, True, False, {}, {"text": "甲"}, [[]], [None], [[""]]]
+    )
     def test_what_is_no_text_is_refused(self, tiny_client: Any, given: Any) -> None:
         refused(ask(tiny_client, given), 400, "input", "input")
 
@@ -197,7 +199,12 @@ class TestKeys:
     def test_wrong_or_no_key(self, serve: Any, headers: dict[str, str]) -> None:
         client = serve(keys=("k-123", "other~key"))
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-        for method, path in (("POST", EMBEDDINGS), ("GET", "/v1/models"), ("GET", "/v1/nowhere"), ("POST", "/v1/search")):
+        for method, path in (
+            ("POST", EMBEDDINGS),
+            ("GET", "/v1/models"),
+            ("GET", "/v1/nowhere"),
+            ("POST", "/v1/search"),
+        ):
             answer = client.request(method, path, headers=raw, content=b"{}")
             error = refused(answer, 401, None, "Authorization: Bearer", "api-key")
             assert error["code"] == "invalid_api_key"

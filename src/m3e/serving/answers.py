@@ -34,8 +34,7 @@ def shorten(vectors: Vectors, dimensions: int) -> Vectors:
     """The first numbers of each vector, scaled to length 1 again."""
     first = vectors[:, :dimensions]
     lengths = np.linalg.norm(first, axis=1, keepdims=True)
-    shortened: Vectors = first / np.where(lengths > 0, lengths, np.float32(1))
-    return shortened
+    return np.asarray(first / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
 
 def _float_items(vectors: Vectors) -> Any:

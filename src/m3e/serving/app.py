@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from m3e.errors import MissingExtraError
@@ -14,6 +12,7 @@ from m3e.serving.card import ModelCard, card_object
 from m3e.serving.failures import ApiError, encode_json
 from m3e.serving.gate import FACTS, Gate
 from m3e.serving.options import ServeOptions
+from m3e.serving.page import read_page
 from m3e.serving.schema import openapi_document
 from m3e.serving.search import SearchRoute
 from m3e.serving.service import Service
@@ -25,10 +24,13 @@ if TYPE_CHECKING:
 
     from m3e.inference import Encoder
 
-_PAGE_POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_PAGE_HEADERS = {
+    "cache-control": "no-cache",
+    # the page's own policy says what it may load; only a header can say who may frame it
+    "content-security-policy": "frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
 _ROUTES = (
     "/v1/embeddings",
     "/v1/models",
@@ -143,10 +145,7 @@ def _add_page(app: FastAPI, service: Service, search: SearchRoute | None, card: 
     async def page(request: Request) -> Response:
         from starlette.responses import HTMLResponse
 
-        html = page_file()
-        if html is None:
-            return _json(encode_json({"model": service.ids.name, "openapi": "/openapi.json", "api": "/v1"}))
-        return HTMLResponse(html, headers={"content-security-policy": _PAGE_POLICY, "cache-control": "no-cache"})
+        return HTMLResponse(read_page(), headers=_PAGE_HEADERS)
 
     async def show_card(request: Request) -> Response:
         rows = None if search is None else await search.facts()
@@ -174,13 +173,6 @@ def _route(app: FastAPI, method: str, path: str, answer: Callable[[Request], Awa
         return await answer(request)
 
     app.add_route(path, run, methods=[method])
-
-
-@cache
-def page_file() -> bytes | None:
-    """The page that the package brings, or ``None`` where it is missing."""
-    page = files("m3e.serving") / "page" / "index.html"
-    return page.read_bytes() if page.is_file() else None
 
 
 async def _refuse(request: Request, error: Any) -> Response:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from m3e.errors import M3EError
+from m3e.errors import M3EError, StoreError
+from m3e.files import json_safe
 from m3e.serving.bodies import check_text, parse_object, shown
-from m3e.serving.failures import bad_request, encode_json
+from m3e.serving.failures import ApiError, bad_request, encode_json
 from m3e.serving.gate import Facts
 
 if TYPE_CHECKING:
+    from m3e.inference import Encoder
     from m3e.inference.encoder import Vectors
+    from m3e.retrieval.searching import Mode
+    from m3e.retrieval.stores import Hit, Store
     from m3e.serving.service import Service
 
 MODES = ("dense", "bm25", "hybrid")
@@ -26,7 +30,7 @@ class SearchRequest:
 
     query: str
     top_k: int
-    mode: str
+    mode: Mode
     filters: list[str]
 
 
@@ -54,7 +58,7 @@ def parse_search_request(value: dict[str, Any]) -> SearchRequest:
         raise bad_request("filter must be a condition like 'city=北京', or a list of them.", "filter")
     for part in filters:
         check_text("filter", part)
-    return SearchRequest(query, int(top_k), mode, filters)
+    return SearchRequest(query, int(top_k), cast("Mode", mode), filters)
 
 
 class SearchRoute:
@@ -62,12 +66,17 @@ class SearchRoute:
 
     Args:
         service: of the model.
-        store: of ``m3e.retrieval.open_store``; it refuses a model that its vectors are not from.
+        store: of :func:`m3e.retrieval.open_store`.
+
+    Raises:
+        StoreError: the store's vectors are another model's.
     """
 
-    def __init__(self, service: Service, store: Any) -> None:
+    def __init__(self, service: Service, store: Store) -> None:
         self._service = service
         self._store = store
+        self._encoder = _QueuedEncoder(service)
+        store.check_model(cast("Encoder", self._encoder), service.ids.name)
 
     async def answer(
         self, headers: dict[bytes, bytes], receive: Callable[[], Awaitable[MutableMapping[str, Any]]], facts: Facts
@@ -75,53 +84,61 @@ class SearchRoute:
         """The body of the answer to a request.
 
         Raises:
-            ApiError: the request is refused.
+            ApiError: the request is refused, or the store does not answer.
         """
-        from m3e.retrieval import search
-
         self._service.check_room()
         asked = parse_search_request(parse_object(await self._service.read(headers, receive)))
         facts.model, facts.texts = self._service.ids.name, 1
-        encoder = _QueuedEncoder(self._service, asyncio.get_running_loop(), facts)
+        self._encoder.loop = asyncio.get_running_loop()
         try:
-            hits = await asyncio.to_thread(
-                search,
-                self._store,
-                encoder,
-                asked.query,
-                top_k=asked.top_k,
-                mode=asked.mode,
-                filters=asked.filters,
-            )
+            hits = await asyncio.to_thread(self._search, asked)
+        except StoreError as error:
+            raise ApiError(503, str(error), code="store_failed") from None
         except M3EError as error:
             raise bad_request(str(error), None) from None
         rows = [{"id": hit.id, "score": hit.score, "text": hit.text, "metadata": hit.metadata} for hit in hits]
-        return encode_json({"model": self._service.ids.name, "hits": rows})
+        return encode_json({"model": self._service.ids.name, "hits": json_safe(rows)})
 
     async def facts(self) -> dict[str, Any]:
         """What the page shows of the store."""
         rows = await asyncio.to_thread(self._store.count)
-        return {"url_kind": self._store.kind, "rows": rows}
+        return {"url_kind": self._store.url.scheme, "rows": rows}
+
+    def _search(self, asked: SearchRequest) -> list[Hit]:
+        from m3e.retrieval import search
+        from m3e.retrieval.filters import conditions_of
+
+        try:
+            conditions_of(asked.filters)
+        except M3EError as error:
+            raise bad_request(str(error), "filter") from None
+        encoder = cast("Encoder", self._encoder)
+        return search(self._store, encoder, asked.query, asked.top_k, asked.mode, asked.filters)
 
 
 class _QueuedEncoder:
-    """The served encoder as a store's search uses it, from another thread than the event loop's."""
+    """The served encoder as a store's search uses it, from another thread than the event loop's.
 
-    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop, facts: Facts) -> None:
+    Attributes:
+        loop: in which the server runs.
+    """
+
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._loop = loop
-        self._facts = facts
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._service.encoder, name)
 
     def encode_query(self, texts: Sequence[str]) -> Vectors:
         """Vectors of queries, made in the server's rounds."""
-        tokens = self._service.tokenise(list(texts), is_query=True)
-        self._facts.tokens += sum(tokens.lengths)
-        self._facts.truncated += sum(tokens.cut)
+        service = self._service
+        tokens = service.tokenise(list(texts), is_query=True)
 
         async def run() -> Vectors:
-            return await self._service.submit(tokens).vectors
+            return await service.submit(tokens).vectors
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+        assert self.loop is not None
+        vectors = asyncio.run_coroutine_threadsafe(run(), self.loop).result()
+        service.metrics.embedded(service.ids.name, len(texts), sum(tokens.lengths), sum(tokens.cut))
+        return vectors
