@@ -245,6 +245,9 @@ def test_closing_finishes_what_was_submitted_and_takes_no_more() -> None:
         with pytest.raises(ClosedError):
             work.submit(tokens(1))
         assert not work.alive
+        work.open()
+        assert len(await work.submit(tokens(1)).vectors) == 1
+        work.close()
 
     asyncio.run(run())
 

@@ -180,13 +180,19 @@ class Batcher:
                 self.tokens -= job.untaken_tokens()
                 self.requests -= 1
 
+    def open(self) -> None:
+        """Take work; it does so from the start, and again after :meth:`close`."""
+        with self._ready:
+            self._closed = False
+
     def close(self) -> None:
         """Finish what was submitted, then stop."""
         with self._ready:
             self._closed = True
             self._ready.notify()
-        if self._thread is not None:
-            self._thread.join()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
 
     def _work(self) -> None:
         while True:

@@ -29,7 +29,7 @@ def read_card(model: str) -> ModelCard:
     languages = head.get("language") or ()
     licence = head.get("license")
     return ModelCard(
-        licence=str(licence) if licence else None,
+        licence=licence if isinstance(licence, str) and licence not in ("", "null") else None,
         languages=tuple(map(str, [languages] if isinstance(languages, str) else languages)),
         text=body.strip(),
     )
@@ -88,7 +88,8 @@ def _split(text: str) -> tuple[dict[str, Any], str]:
     if not end:
         return {}, text
     try:
-        value = yaml.safe_load(head)
+        # all is text: to YAML's own reading, Norwegian (no) is false
+        value = yaml.load(head, Loader=yaml.BaseLoader)
     except yaml.YAMLError:
         return {}, body
     return (value if isinstance(value, dict) else {}), body

@@ -173,6 +173,11 @@ class Service:
             self.encoder.encode_tokens(self.tokenise(texts, is_query=False))
         return time.perf_counter() - started
 
+    def open(self) -> None:
+        """Take requests; needed only after :meth:`close`."""
+        self.batcher.open()
+        self._threads = ThreadPoolExecutor(2, "m3e-requests")
+
     def close(self) -> None:
         """Finish what was accepted and stop the threads."""
         self.batcher.close()
