@@ -27,7 +27,9 @@ import pytest
         (["--dim", "33"], ("33", "32")),
     ],
 )
-def test_wrong_options(cli: Callable[..., Any], mini_folder: Path, arguments: list[str], named: tuple[str, ...]) -> None:
+def test_wrong_options(
+    cli: Callable[..., Any], mini_folder: Path, arguments: list[str], named: tuple[str, ...]
+) -> None:
     done = cli("serve", mini_folder, "--port", 0, *arguments)
     assert done.code == 2
     assert done.err.count("\n") == 1
