@@ -144,6 +144,6 @@ def test_a_store_that_fails_is_503(client: Any, store: Any, monkeypatch: pytest.
     def fail(*arguments: Any) -> Any:
         raise StoreError("the database does not answer")
 
-    monkeypatch.setattr(store.database, "nearest", fail)
+    monkeypatch.setattr(store, "nearest", fail)
     error = refused(ask(client), 503, None, "does not answer")
     assert error["code"] == "store_failed"

@@ -64,6 +64,7 @@ def serve(
         api = create_app(encoder, name, options, store=_open_store(store), card=read_card(model))
         service = api.state.service
         say(f"{name}: {encoder.dimension} numbers, {encoder.description}; ready in {service.warm_up():.1f} s")
+        bound.listen()
         shown = f"[{host}]" if ":" in host else host
         say(f"http://{shown}:{bound.getsockname()[1]}/v1 serves {', '.join(service.ids.all)}")
         if not options.keys and host not in _LOCAL:
