@@ -83,7 +83,9 @@ def transformer_openvino(model: SentenceTransformer) -> openvino.Model:
     sample = tuple(_sample(names, model).values())
     with _traceable(model, names) as module, _reasons(model, "openvino"):
         # traced here, since the converter's own tracer wants the inputs' names in the signature
-        traced = torch.jit.trace(module, sample, strict=False, check_trace=False)
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            module, sample, strict=False, check_trace=False
+        )
         graph = openvino.convert_model(
             traced,
             example_input=sample,
