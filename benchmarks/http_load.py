@@ -95,9 +95,7 @@ class Sender:
         self.load = load
         self.address = (parts.hostname or "127.0.0.1", parts.port or 80)
         head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-        self.requests = [
-            f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode() for body in load.bodies
-        ]
+        self.requests = [f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode() for body in load.bodies]
         self.sent = 0
         self.statuses: Counter[str] = Counter()
         self.latencies: list[float] = []
