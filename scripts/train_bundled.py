@@ -7,6 +7,7 @@ to be), less every text that also stands in a dev, test or trial file. Teacher: 
 
 Stages, each a file or folder in WORK, each resumed where it stopped:
 texts.parquet → tokenizer.json → teacher/ → static.pt → tiny.pt → the assets of the package.
+A GPU is used where there is one: then 900,000 texts and tens of thousands of steps take minutes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from torch import nn
 from transformers import BertConfig, BertModel
 
-from m3e.catalogue.local import LocalSet, evaluation_files, read_catalogue
+from m3e.catalogue.cards import DatasetCard
+from m3e.catalogue.local import evaluation_files, read_catalogue, training_files
 from m3e.data.keys import key_hash, text_key
 from m3e.files import atomic_file, read_json, write_json
 from m3e.models.bundled import ASSETS, pack
@@ -39,17 +42,17 @@ SEED = 20230605
 VOCABULARY = 27_000
 HIDDEN = 384
 LAYERS = 4
-ROWS_A_CHINESE_SET = 30_000
-ROWS_A_SET = 8_000  # of code, English and parallel text, which would outweigh the rest
-TEXTS = 450_000
-DISTILLED = 320_000  # of them, what the teacher has time for
-LONGEST = 160
+ROWS_A_CHINESE_SET = 60_000
+ROWS_A_SET = 15_000  # of code, English and parallel text, which would outweigh the rest
+LONGEST = 160  # characters
+PASSAGE = 480  # of every third text that is longer, so that positions far out are learned too
+POSITIONS = 512
 TEXT_COLUMNS = ("text", "text_pos", "text_neg", "sentence1", "sentence2")
 SENTENCE_END = re.compile(r"(?<=[。！？!?；\n])")
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
 TEMPERATURE = 0.05
+WARM = 300  # steps
 LONG = 40  # tokens
-LONG_SHARE = 0.2  # long texts cost the most and teach the least
 
 
 # texts
@@ -70,13 +73,13 @@ def evaluation_keys(folder: Path) -> set[int]:
     return keys
 
 
-def read_texts(part: LocalSet, rng: random.Random) -> Iterator[str]:
-    prose = part.language == "zh" and "s2c" not in part.category
+def read_texts(card: DatasetCard, files: list[Path], rng: random.Random) -> Iterator[str]:
+    prose = card.languages == ("zh",) and card.category != "s2c"
     limit = ROWS_A_CHINESE_SET if prose else ROWS_A_SET
-    for path in part.training_files():
+    for path in files:
         schema = pq.read_schema(path)
         columns = [name for name in TEXT_COLUMNS if name in schema.names]
-        if len(path.name.split(".")) != 3 or not columns:
+        if not columns:
             continue
         table = pq.read_table(path, columns=columns)
         rows = range(table.num_rows)
@@ -91,12 +94,12 @@ def pieces_of(text: str, rng: random.Random) -> Iterator[str]:
     if len(text) <= LONGEST // 2:
         yield text
         return
-    yield text[:LONGEST]
+    yield text[: PASSAGE if len(text) > LONGEST and rng.random() < 1 / 3 else LONGEST]
     sentences = [part.strip() for part in SENTENCE_END.split(text) if 6 <= len(part.strip()) <= LONGEST]
     yield from rng.sample(sentences, min(2, len(sentences)))
 
 
-def collect_texts(data: Path, work: Path) -> None:
+def collect_texts(data: Path, work: Path, most: int) -> None:
     target = work / "texts.parquet"
     if target.exists():
         return
@@ -105,13 +108,16 @@ def collect_texts(data: Path, work: Path) -> None:
     seen: set[int] = set()
     texts: list[tuple[str, int]] = []
     counts: Counter[str] = Counter()
-    parts: list[LocalSet] = []
-    for part in read_catalogue(data):
-        if part.commercial != "yes":
+    cards: list[DatasetCard] = []
+    files = training_files(data)
+    for card in read_catalogue(data):
+        if card.name not in files:
+            continue
+        if card.licence.commercial != "yes":
             counts["sets left out by licence"] += 1
             continue
-        parts.append(part)
-        for text in read_texts(part, rng):
+        cards.append(card)
+        for text in read_texts(card, files[card.name], rng):
             for piece in pieces_of(text, rng):
                 key = key_hash(piece)
                 if len(text_key(piece)) < 2 or key in seen:
@@ -120,14 +126,19 @@ def collect_texts(data: Path, work: Path) -> None:
                     counts["in an evaluation file"] += 1
                 else:
                     seen.add(key)
-                    texts.append((piece, len(parts) - 1))
+                    texts.append((piece, len(cards) - 1))
     rng.shuffle(texts)
-    texts = texts[:TEXTS]
+    texts = texts[:most]
     with atomic_file(target) as temporary:
-        pq.write_table(pa.table({"text": [text for text, _ in texts]}), temporary)
-    distilled = Counter(owner for _, owner in texts[:DISTILLED])
+        pq.write_table(pa.table({"text": [text for text, _ in texts]}), temporary, compression="zstd")
+    distilled = Counter(owner for _, owner in texts)
     used = [
-        {"name": parts[owner].name, "licence": parts[owner].licence, "source": parts[owner].source, "texts": count}
+        {
+            "name": cards[owner].name,
+            "licence": cards[owner].licence.stated,
+            "source": cards[owner].provider,
+            "texts": count,
+        }
         for owner, count in sorted(distilled.items())
     ]
     write_json(work / "texts.json", {"texts": sum(distilled.values()), "dropped": counts, "sets": used})
@@ -137,8 +148,8 @@ def collect_texts(data: Path, work: Path) -> None:
 # teacher
 
 
-def distilled_texts(work: Path) -> list[str]:
-    texts: list[str] = pq.read_table(work / "texts.parquet")["text"].slice(0, DISTILLED).to_pylist()
+def read_work_texts(work: Path) -> list[str]:
+    texts: list[str] = pq.read_table(work / "texts.parquet")["text"].to_pylist()
     return texts
 
 
@@ -146,7 +157,7 @@ def teach(work: Path) -> None:
     """Vectors of e5-small in fp16, 20,000 texts a step, resumable."""
     from m3e.inference import Encoder
 
-    texts = distilled_texts(work)
+    texts = read_work_texts(work)
     parts = work / "teacher"
     parts.mkdir(exist_ok=True)
     encoder = None
@@ -154,7 +165,7 @@ def teach(work: Path) -> None:
         target = parts / f"{start:08d}.npy"
         if target.exists():
             continue
-        encoder = encoder or Encoder("e5-small")
+        encoder = encoder or Encoder("e5-small", token_budget=65_536 if torch.cuda.is_available() else None)
         vectors = encoder.encode_query(texts[start : start + 20_000])
         with atomic_file(target) as temporary, temporary.open("wb") as stream:
             np.save(stream, vectors.astype(np.float16))
@@ -193,7 +204,7 @@ def train_tokenizer(work: Path) -> Tokenizer:
             pre_tokenizers.Punctuation("isolated"),
         ]
     )
-    texts = pq.read_table(work / "texts.parquet")["text"].to_pylist()
+    texts = read_work_texts(work)[:400_000]
     trainer = trainers.UnigramTrainer(
         vocab_size=VOCABULARY - 256,
         special_tokens=SPECIAL,
@@ -202,7 +213,7 @@ def train_tokenizer(work: Path) -> Tokenizer:
         max_piece_length=12,
         shrinking_factor=0.8,
     )
-    tokenizer.train_from_iterator(texts[:400_000], trainer, length=400_000)
+    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
     learned = json.loads(tokenizer.to_str())["model"]["vocab"]
     floor = min(score for _, score in learned)
     vocabulary = [(piece, score) for piece, score in learned] + [(f"<0x{byte:02X}>", floor - 10) for byte in range(256)]
@@ -223,13 +234,34 @@ def gb2312() -> list[str]:
     return [char for char in decoded if char]
 
 
-def token_ids(work: Path, tokenizer: Tokenizer) -> list[np.ndarray[Any, Any]]:
-    texts = distilled_texts(work)
+@dataclass(frozen=True)
+class TokenRows:
+    """Token ids of all texts, one after another, and where each text starts and ends, on the device that trains."""
+
+    flat: torch.Tensor
+    starts: torch.Tensor
+    lengths: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def padded(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask of some texts, (rows, longest), without special tokens."""
+        lengths = self.lengths[rows]
+        places = torch.arange(int(lengths.max()), device=self.flat.device)
+        mask = places < lengths[:, None]
+        return self.flat[(self.starts[rows, None] + places) * mask], mask
+
+
+def token_ids(work: Path, tokenizer: Tokenizer, device: torch.device) -> TokenRows:
+    texts = read_work_texts(work)
     ids: list[np.ndarray[Any, Any]] = []
     for start in range(0, len(texts), 20_000):
         encodings = tokenizer.encode_batch_fast(texts[start : start + 20_000], add_special_tokens=False)
-        ids.extend(np.asarray(encoding.ids[:126], dtype=np.int32) for encoding in encodings)
-    return ids
+        ids.extend(np.asarray(encoding.ids[: POSITIONS - 2], dtype=np.int32) for encoding in encodings)
+    lengths = torch.tensor([len(row) for row in ids])
+    flat = torch.from_numpy(np.concatenate(ids).astype(np.int64))
+    return TokenRows(flat.to(device), (lengths.cumsum(0) - lengths).to(device), lengths.to(device))
 
 
 # losses
@@ -239,7 +271,7 @@ def distillation_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Ten
     """1 - cosine to the teacher's vector, plus softmax of picking it out of the batch; both (batch, HIDDEN)."""
     student = nn.functional.normalize(student, dim=1)
     logits = student @ teacher.T / TEMPERATURE
-    labels = torch.arange(len(student))
+    labels = torch.arange(len(student), device=student.device)
     contrast = nn.functional.cross_entropy(logits, labels)
     cosine = 1 - (student * teacher).sum(1).mean()
     return 2 * cosine + 0.1 * contrast
@@ -248,21 +280,19 @@ def distillation_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Ten
 # static
 
 
-def train_static(work: Path, ids: list[np.ndarray[Any, Any]], teacher: torch.Tensor, epochs: int = 6) -> torch.Tensor:
+def train_static(work: Path, ids: TokenRows, teacher: torch.Tensor, epochs: int) -> torch.Tensor:
     target = work / "static.pt"
     if target.exists():
         return torch.load(target)
     torch.manual_seed(SEED)
-    counts = np.bincount(np.concatenate(ids), minlength=VOCABULARY).astype(np.float64)
-    weights = torch.zeros(VOCABULARY, HIDDEN)
-    total = torch.zeros(VOCABULARY, HIDDEN)
+    device = ids.flat.device
+    counts = torch.bincount(ids.flat, minlength=VOCABULARY).double()
+    total = torch.zeros(VOCABULARY, HIDDEN, device=device)
     # start: a piece is the mean of the texts that it stands in, frequent pieces weigh less
-    for start in range(0, len(ids), 20_000):
-        rows = ids[start : start + 20_000]
-        flat = torch.from_numpy(np.concatenate(rows).astype(np.int64))
-        owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(row) for row in rows]))
-        total.index_add_(0, flat, teacher[start : start + len(rows)][owner])
-    frequency = torch.from_numpy(counts / counts.sum()).float()
+    for rows in torch.arange(len(ids), device=device).split(20_000):
+        tokens, mask = ids.padded(rows)
+        total.index_add_(0, tokens[mask], teacher[rows].repeat_interleave(ids.lengths[rows], dim=0))
+    frequency = (counts / counts.sum()).float()
     weights = nn.functional.normalize(total, dim=1) * (1e-3 / (1e-3 + frequency)).unsqueeze(1)
     bag = nn.EmbeddingBag.from_pretrained(weights, freeze=False, mode="mean", sparse=True)
     optimizer = torch.optim.SparseAdam(bag.parameters(), lr=2e-3)
@@ -270,22 +300,18 @@ def train_static(work: Path, ids: list[np.ndarray[Any, Any]], teacher: torch.Ten
     step, order = 0, np.random.default_rng(SEED)
     started = time.time()
     for _ in range(epochs):
-        permutation = order.permutation(len(ids))
-        for start in range(0, len(ids) - batch + 1, batch):
-            rows = permutation[start : start + batch]
-            chosen = [ids[row] for row in rows]
-            lengths = [len(row) for row in chosen]
-            offsets = torch.tensor([0, *np.cumsum(lengths)[:-1]])
+        permutation = torch.from_numpy(order.permutation(len(ids))).to(device)
+        for rows in permutation[: len(ids) // batch * batch].split(batch):
             for group in optimizer.param_groups:
                 group["lr"] = 2e-3 * (1 - step / steps) + 1e-5
-            loss = distillation_loss(
-                bag(torch.from_numpy(np.concatenate(chosen).astype(np.int64)), offsets), teacher[rows]
-            )
+            tokens, mask = ids.padded(rows)
+            offsets = ids.lengths[rows].cumsum(0) - ids.lengths[rows]
+            loss = distillation_loss(bag(tokens[mask], offsets), teacher[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             step += 1
-            if step % 200 == 0:
+            if step % 1000 == 0:
                 print(f"static {step}/{steps} loss {loss.item():.4f} {time.time() - started:.0f}s", flush=True)
     with atomic_file(target) as temporary:
         torch.save(bag.weight.detach(), temporary)
@@ -302,7 +328,7 @@ def tiny_config() -> BertConfig:
         num_hidden_layers=LAYERS,
         num_attention_heads=6,
         intermediate_size=4 * HIDDEN,
-        max_position_embeddings=512,
+        max_position_embeddings=POSITIONS,
         type_vocab_size=1,
         pad_token_id=0,
         hidden_dropout_prob=0.0,
@@ -320,22 +346,27 @@ def start_from_static(encoder: BertModel, static: torch.Tensor) -> None:
             layer.output.dense.weight.mul_(0.3)
 
 
-def pooled(encoder: BertModel, rows: list[np.ndarray[Any, Any]]) -> torch.Tensor:
-    width = max(len(row) for row in rows) + 2
-    padded = torch.zeros((len(rows), width), dtype=torch.long)
-    for index, row in enumerate(rows):
-        padded[index, 0] = 2
-        padded[index, 1 : len(row) + 1] = torch.from_numpy(row.astype(np.int64))
-        padded[index, len(row) + 1] = 3
-    mask = (padded != 0).long()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden = encoder(input_ids=padded, attention_mask=mask).last_hidden_state
-    spread = mask.unsqueeze(-1).float()
+def pooled(encoder: BertModel, ids: TokenRows, rows: torch.Tensor) -> torch.Tensor:
+    tokens, mask = ids.padded(rows)
+    lengths = ids.lengths[rows, None]
+    framed = torch.zeros((len(rows), tokens.shape[1] + 2), dtype=torch.long, device=tokens.device)
+    framed[:, 1:-1] = tokens * mask
+    framed[:, 0] = 2
+    framed.scatter_(1, lengths + 1, 3)
+    seen = torch.arange(framed.shape[1], device=tokens.device) < lengths + 2
+    with torch.autocast(framed.device.type, dtype=torch.bfloat16):
+        hidden = encoder(input_ids=framed, attention_mask=seen.long()).last_hidden_state
+    spread = seen.unsqueeze(-1).float()
     return (hidden.float() * spread).sum(1) / spread.sum(1)
 
 
-def batches(lengths: np.ndarray[Any, Any], size: int, rng: np.random.Generator) -> Iterator[np.ndarray[Any, Any]]:
-    """Batches of texts of like length, in random order, for one epoch; most batches of long texts are passed over."""
+def batches(
+    lengths: np.ndarray[Any, Any], size: int, long_share: float, rng: np.random.Generator
+) -> Iterator[np.ndarray[Any, Any]]:
+    """Batches of texts of like length, in random order, for one epoch.
+
+    Of the batches of long texts, which cost the most and teach the least, only ``long_share`` are taken.
+    """
     order = rng.permutation(len(lengths))
     chunk = size * 50
     for start in range(0, len(order), chunk):
@@ -343,19 +374,19 @@ def batches(lengths: np.ndarray[Any, Any], size: int, rng: np.random.Generator) 
         part = part[np.argsort(lengths[part], kind="stable")]
         groups = [part[at : at + size] for at in range(0, len(part) - size + 1, size)]
         for index in rng.permutation(len(groups)):
-            if lengths[groups[index]].mean() <= LONG or rng.random() < LONG_SHARE:
+            if lengths[groups[index]].mean() <= LONG or rng.random() < long_share:
                 yield groups[index]
 
 
 def train_tiny(
-    work: Path, ids: list[np.ndarray[Any, Any]], teacher: torch.Tensor, static: torch.Tensor, steps: int
+    work: Path, ids: TokenRows, teacher: torch.Tensor, static: torch.Tensor, options: argparse.Namespace
 ) -> BertModel:
-    """Distil for ``steps`` steps of 128 texts; a checkpoint every 500 steps holds all that a resumed run needs."""
+    """Distil for some steps; a checkpoint every 500 steps holds all that a resumed run needs."""
     torch.manual_seed(SEED)
     encoder = BertModel(tiny_config(), add_pooling_layer=False)
-    start_from_static(encoder, static)
-    peak, size, warm = 5e-4, 128, 300
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=peak, weight_decay=0.01)
+    start_from_static(encoder, static.cpu())
+    encoder.to(ids.flat.device)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=options.lr, weight_decay=0.01, fused=True)
     checkpoint = work / "tiny.pt"
     done = 0
     if checkpoint.exists():
@@ -363,18 +394,19 @@ def train_tiny(
         encoder.load_state_dict(state["encoder"])
         optimizer.load_state_dict(state["optimizer"])
         done = state["step"]
-    lengths = np.asarray([len(row) for row in ids])
-    step, epoch, started = 0, 0, time.time()
+    lengths = ids.lengths.cpu().numpy()
+    step, epoch, started, steps = 0, 0, time.time(), options.steps
     encoder.train()
     while step < steps:
-        for rows in batches(lengths, size, np.random.default_rng(SEED + epoch)):
+        for batch in batches(lengths, options.batch, options.long_share, np.random.default_rng(SEED + epoch)):
             step += 1
             if step <= done:
                 continue
-            rate = peak * min(1.0, step / warm) * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-6
+            rate = options.lr * min(1.0, step / WARM) * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-6
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss = distillation_loss(pooled(encoder, [ids[row] for row in rows]), teacher[rows])
+            rows = torch.from_numpy(batch).to(ids.flat.device)
+            loss = distillation_loss(pooled(encoder, ids, rows), teacher[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
@@ -396,11 +428,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--texts", type=int, default=900_000)
+    parser.add_argument("--static-epochs", type=int, default=12)
     parser.add_argument("--steps", type=int, default=2800)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--long-share", type=float, default=0.2, help="of batches of long texts, how many are used")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--until", choices=["texts", "teacher", "tokenizer", "static", "tiny"], default="tiny")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    collect_texts(options.data, options.work)
+    collect_texts(options.data, options.work, options.texts)
     if options.until == "texts":
         return
     tokenizer = train_tokenizer(options.work)
@@ -409,15 +447,16 @@ def main() -> None:
     teach(options.work)
     if options.until == "teacher":
         return
-    ids, teacher = token_ids(options.work, tokenizer), targets(options.work)
+    device = torch.device(options.device)
+    ids, teacher = token_ids(options.work, tokenizer, device), targets(options.work).to(device)
     facts = read_json(options.work / "texts.json")
-    static = train_static(options.work, ids, teacher)
-    pack(ASSETS / "m3e-static", tokenizer, {"embedding.weight": static}, None, facts)
+    static = train_static(options.work, ids, teacher, options.static_epochs)
+    pack(ASSETS / "m3e-static", tokenizer, {"embedding.weight": static.cpu()}, None, facts)
     if options.until == "static":
         return
-    encoder = train_tiny(options.work, ids, teacher, static, options.steps)
-    facts |= {"steps": options.steps}
-    pack(ASSETS / "m3e-tiny", tokenizer, encoder.state_dict(), encoder.config.to_diff_dict(), facts)
+    encoder = train_tiny(options.work, ids, teacher, static, options)
+    facts |= {"steps": options.steps, "batch": options.batch}
+    pack(ASSETS / "m3e-tiny", tokenizer, encoder.cpu().state_dict(), encoder.config.to_diff_dict(), facts)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from m3e.training import guide as module
-from m3e.training.guide import Guide, likely_positives
+from m3e.training.guide import NO_TEXT, Guide, drift, likely_positives
 from m3e.training.losses import InBatchSoftmaxLoss, false_negatives, guided_false_negatives
 from m3e.training.rows import Example, text_id
 
@@ -92,3 +92,50 @@ def test_a_guide_is_made_of_the_model_as_it_is(mini, monkeypatch) -> None:
     assert torch.allclose(guide.likeness(ids, ids), expected @ expected.T, atol=2e-2)
     monkeypatch.setattr(module, "MOST_TEXTS", 3)
     assert Guide.of(mini, rows, "问") is None
+
+
+def test_the_spread_is_that_of_cosines_between_different_texts() -> None:
+    guide = made(0, 60, 90)
+    cosines = torch.tensor([0.5, 0.0, 3**0.5 / 2] * 2)
+    assert guide.spread == pytest.approx(float(cosines.std()), abs=1e-3)
+    assert made(5, 5, 5).spread == 0.001  # texts that are all alike do not divide by nothing
+
+
+def naive_drift(columns: list[torch.Tensor], ids: list[list[int]], guide: Guide) -> list[float]:
+    found = []
+    for row, mine in enumerate(ids):
+        changes = []
+        for other, theirs in enumerate(ids):
+            if other == row or set(mine[:2]) & set(theirs[:2]):
+                continue
+            for first, text in enumerate(mine):
+                for second, partner in enumerate(theirs):
+                    if NO_TEXT not in (text, partner):
+                        now = torch.nn.functional.cosine_similarity(columns[first][row], columns[second][other], dim=0)
+                        then = guide.likeness(torch.tensor([text]), torch.tensor([partner]))
+                        changes.append(float((now - then) / guide.spread) ** 2)
+        found.append(sum(changes) / max(1, len(changes)))
+    return found
+
+
+def test_drift_equals_the_naive_loop_and_skips_rows_that_share_a_text() -> None:
+    guide = made(0, 10, 35, 70, 95, 120, 150, 200)
+    ids = [[1, 2, 3], [4, 5, NO_TEXT], [1, 6, 7], [8, 2, 3]]  # rows 0 and 2 share a query, 0 and 3 a positive
+    torch.manual_seed(5)
+    columns = [torch.randn(4, 2) for _ in range(3)]
+    found = drift(columns, torch.tensor(ids), guide)
+    assert found.tolist() == pytest.approx(naive_drift(columns, ids, guide), rel=1e-4)
+    part = drift(columns, torch.tensor(ids), guide, 1, 3)
+    assert part.tolist() == pytest.approx(found[1:3].tolist(), rel=1e-6)
+
+
+def test_nothing_has_drifted_at_the_start_and_the_loss_adds_its_share(mini) -> None:
+    turns = torch.deg2rad(torch.tensor([0.0, 4.0, 50.0, 54.0, 90.0, 92.0]))
+    vectors = torch.stack([turns.cos(), turns.sin()], dim=1)
+    guide = Guide(torch.arange(1, 7), vectors)
+    ids = torch.tensor([[1, 2], [3, 4], [5, 6]])
+    assert drift([vectors[::2], vectors[1::2]], ids, guide).max() < 1e-4
+    columns = [torch.randn(3, 2), torch.randn(3, 2)]
+    plain = InBatchSoftmaxLoss(mini, 0.1, guide, 0.2).compute_loss_from_embeddings(columns, ids)
+    held = InBatchSoftmaxLoss(mini, 0.1, guide, 0.2, preserve=0.5).compute_loss_from_embeddings(columns, ids)
+    assert float(held - plain) == pytest.approx(0.5 * float(drift(columns, ids, guide).mean()), rel=1e-4)

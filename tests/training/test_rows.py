@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m3e.records import Kind, Pair, Ranked, ScoredPair, Triplet
-from m3e.training.losses import NO_TEXT
+from m3e.training.guide import NO_TEXT
 from m3e.training.rows import (
     NEGATIVES_A_ROW,
     connected,

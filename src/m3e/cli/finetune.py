@@ -37,7 +37,12 @@ def finetune(
     batch_size: int = typer.Option(64, "--batch-size"),
     lr: float | None = typer.Option(None, "--lr", help="Peak learning rate; by default it suits the model's size."),
     max_length: int | None = typer.Option(None, "--max-length", help="Tokens a text; longer ones are cut."),
-    temperature: float = typer.Option(0.05, "--temperature"),
+    temperature: float | None = typer.Option(
+        None, "--temperature", help="Default 0.05; by the model's own cosines where both sides look alike."
+    ),
+    preserve: float = typer.Option(
+        0.2, "--preserve", help="Where both sides look alike: hold other similarities where they were; 0 lets go."
+    ),
     false_negative_margin: float = typer.Option(
         0.2, "--false-negative-margin", help="Likely paraphrases in a batch are no negatives; below 0 takes them all."
     ),
@@ -64,6 +69,7 @@ def finetune(
         lr=lr,
         max_length=max_length,
         temperature=temperature,
+        preserve=preserve,
         false_negative_margin=None if false_negative_margin < 0 else false_negative_margin,
         strategy=LoraTraining() if lora else FullTraining(),
         merge=merge,

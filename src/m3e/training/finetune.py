@@ -16,7 +16,7 @@ from m3e.models.fingerprint import average_into, copy_weights, fingerprint
 from m3e.models.folder import save
 from m3e.records import Kind, Record, as_dict
 from m3e.training.guard import Guard, HeldOut, Judgement
-from m3e.training.options import FineTuneOptions
+from m3e.training.options import TEMPERATURE, FineTuneOptions
 from m3e.training.plan import Plan, is_transformer, make_plan
 from m3e.training.report import FineTuneReport, advice, model_card
 from m3e.training.rows import hold_out, to_dataset
@@ -97,8 +97,10 @@ def finetune(
     work = destination.folder / WORK_FOLDER
     guard = Guard(model, _held_out(plan), work, contrastive=plan.kind is not Kind.SCORED_PAIR)
     start_weights = copy_weights(model) if options.merge is not None else None
+    guide = _guide(model, plan, options)  # before the first step, and before a checkpoint's weights are loaded
+    options = _with_temperature(options, guide, say)
     try:
-        losses = _run(model, plan, options, guard, work, checkpoint, on_step, list(epoch_end))
+        losses = _run(model, plan, options, guide, guard, work, checkpoint, on_step, list(epoch_end))
     except BaseException as error:
         if isinstance(error, M3EError):
             _clean_up(destination)
@@ -184,6 +186,7 @@ def _run(
     model: SentenceTransformer,
     plan: Plan,
     options: FineTuneOptions,
+    guide: Guide | None,
     guard: Guard,
     work: Path,
     checkpoint: Path | None,
@@ -193,7 +196,6 @@ def _run(
     from m3e.training.loop import CHECKPOINT_PREFIX, train
     from m3e.training.losses import loss_for
 
-    guide = _guide(model, plan, options)  # before the first step, and before a checkpoint's weights are loaded
     if checkpoint is None:
         guard.look(0)
     else:
@@ -204,10 +206,11 @@ def _run(
         loss_for(
             plan.kind,
             model,
-            options.temperature,
+            options.temperature or TEMPERATURE,
             plan.mini_batch_size,
             guide,
-            options.false_negative_margin or 0.0,
+            options.false_negative_margin,
+            options.preserve,
         ),
         replace(options, batch_size=plan.batch_size),
         lr=plan.lr,
@@ -222,8 +225,9 @@ def _run(
 
 
 def _is_guided(plan: Plan, options: FineTuneOptions) -> bool:
-    """Whether likely paraphrases are left out of the negatives: of contrastive rows whose sides look alike."""
-    return plan.symmetric and plan.kind is not Kind.SCORED_PAIR and options.false_negative_margin is not None
+    """Whether the starting model is asked about texts: those of contrastive rows whose sides look alike."""
+    wanted = options.false_negative_margin is not None or options.preserve > 0 or options.temperature is None
+    return plan.symmetric and plan.kind is not Kind.SCORED_PAIR and wanted
 
 
 def _guide(model: SentenceTransformer, plan: Plan, options: FineTuneOptions) -> Guide | None:
@@ -232,6 +236,17 @@ def _guide(model: SentenceTransformer, plan: Plan, options: FineTuneOptions) -> 
     if not _is_guided(plan, options):
         return None
     return Guide.of(model, plan.train, next(iter(plan.prompts.values()), ""))
+
+
+def _with_temperature(options: FineTuneOptions, guide: Guide | None, say: Callable[[str], None]) -> FineTuneOptions:
+    """Options with a temperature: as given, or half the spread of the starting model's cosines, or the usual one."""
+    if options.temperature is not None:
+        return options
+    if guide is None:
+        return replace(options, temperature=TEMPERATURE)
+    temperature = round(guide.spread / 2, 4)
+    say(f"temperature {temperature:g}: half the spread of the starting model's cosines between different texts")
+    return replace(options, temperature=temperature)
 
 
 def _merge(
@@ -272,15 +287,19 @@ def _announcements(model: SentenceTransformer, data: RecordSet, plan: Plan, opti
         lines.append(f"train on {total} rows, judge on {len(plan.held_out)} held out")
     loss = "CoSENT" if plan.kind is Kind.SCORED_PAIR else "in-batch softmax, both ways"
     cached = f", gradient cache of {plan.mini_batch_size} texts" if plan.mini_batch_size else ""
+    temperature = options.temperature or TEMPERATURE
+    heat = "" if options.temperature is None and _is_guided(plan, options) else f", temperature {temperature:g}"
     lines.append(
-        f"{loss}, temperature {options.temperature}; batch {plan.batch_size}{cached}; learning rate {plan.lr:g}; "
+        f"{loss}{heat}; batch {plan.batch_size}{cached}; learning rate {plan.lr:g}; "
         f"{options.strategy.name} training in {plan.precision} on {model.device}; {_length_text(model)}"
     )
-    if _is_guided(plan, options):
+    if _is_guided(plan, options) and options.false_negative_margin is not None:
         lines.append(
             "both sides look alike: in a batch, likely paraphrases are no negatives "
             f"(margin {options.false_negative_margin:g})"
         )
+    if _is_guided(plan, options) and options.preserve:
+        lines.append(f"similarities that no row speaks of are held where they were (weight {options.preserve:g})")
     if model.prompts and any(model.prompts.values()):
         sides = (
             "both sides look alike: query prompt on both"

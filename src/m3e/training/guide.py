@@ -1,4 +1,8 @@
-"""What the starting model thinks of the training texts: which in-batch negatives are likely none."""
+"""What the starting model thinks of the training texts.
+
+Which in-batch negatives are likely none, how wide it spreads its cosines, and how far training has moved
+similarities that no row says anything about.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,10 @@ if TYPE_CHECKING:
 
 MOST_TEXTS = 400_000
 """Beyond so many different texts their vectors would take too much memory, and no guide is made."""
+NO_TEXT = 0
+"""The text id of a slot without a text (a row with fewer negatives than others): never a candidate."""
+
+_SAMPLED = 2000
 
 
 class Guide:
@@ -25,12 +33,16 @@ class Guide:
     Args:
         ids: text ids, each once.
         vectors: of shape (texts, dimension), of length 1.
+
+    Attributes:
+        spread: standard deviation of the cosines between different texts: 0.02 for some models, 0.1 for others.
     """
 
     def __init__(self, ids: Tensor, vectors: Tensor) -> None:
         order = torch.argsort(ids)
         self.ids = ids[order]
         self.vectors = vectors[order].half()
+        self.spread = _spread(self.vectors[:_SAMPLED].float())
 
     @classmethod
     def of(cls, model: SentenceTransformer, rows: Iterable[Example], prompt: str) -> Guide | None:
@@ -72,3 +84,42 @@ def likely_positives(likeness: Tensor, own: Tensor, margin: float) -> Tensor:
     others = ~own
     mean = (likeness * others).sum(dim=1, keepdim=True) / others.sum(dim=1, keepdim=True).clamp(min=1)
     return (likeness > positive - margin * (positive - mean)) & others
+
+
+def _spread(vectors: Tensor) -> float:
+    """Standard deviation of the cosines of all pairs of different rows; at least 0.001."""
+    cosines = vectors @ vectors.T
+    return max(0.001, float(cosines[~torch.eye(len(cosines), dtype=torch.bool)].std())) if len(cosines) > 2 else 0.1
+
+
+def drift(embeddings: list[Tensor], ids: Tensor, guide: Guide, start: int = 0, stop: int | None = None) -> Tensor:
+    """How far some rows' similarities to the batch's other texts have moved from the starting model's: shape (rows,).
+
+    A row's mean of ``((s - s0) / spread)²`` over all pairs of one of its texts and one of another row's that it shares
+    no text with. In-batch negatives say only that texts differ; pushing all of them apart, a model forgets by how much.
+
+    Args:
+        embeddings: one tensor a column, each (batch, dimension).
+        ids: text ids (batch, columns).
+        start, stop: the rows that are wanted; all by default.
+
+    Source: relational knowledge distillation (Park et al. 2019, arXiv:1904.05068), with the starting model as teacher.
+    """
+    rows, columns = ids[start:stop], range(ids.shape[1])
+    vectors = [torch.nn.functional.normalize(column.float(), dim=1) for column in embeddings]
+    linked = _share_a_text(rows, ids)
+    moved = torch.zeros(len(rows), device=ids.device)
+    pairs = torch.zeros_like(moved)
+    for own in columns:
+        for other in columns:
+            free = ~linked & (rows[:, own, None] != NO_TEXT) & (ids[None, :, other] != NO_TEXT)
+            similarity = vectors[own][start:stop] @ vectors[other].T
+            change = (similarity - guide.likeness(rows[:, own], ids[:, other])) / guide.spread
+            moved = moved + (change.square() * free).sum(dim=1)
+            pairs = pairs + free.sum(dim=1)
+    return moved / pairs.clamp(min=1)
+
+
+def _share_a_text(rows: Tensor, ids: Tensor) -> Tensor:
+    """Whether two rows have a query or positive in common, shape (rows, batch); each row with itself."""
+    return (rows[:, None, :2, None] == ids[None, :, None, :2]).flatten(2).any(dim=2)

@@ -15,13 +15,10 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss, Multip
 from torch import Tensor, nn
 
 from m3e.records import Kind
-from m3e.training.guide import Guide, likely_positives
+from m3e.training.guide import NO_TEXT, Guide, drift, likely_positives
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-NO_TEXT = 0
-"""The text id of a slot without a text (a row with fewer negatives than others): never a candidate."""
 
 
 class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
@@ -41,7 +38,8 @@ class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
 
     With a ``guide`` other rows' candidates that the starting model finds about as like as the row's own positive
     are left out too (:func:`m3e.training.guide.likely_positives`): among questions of one kind, many are
-    paraphrases of each other that no file says are.
+    paraphrases of each other that no file says are. ``preserve`` adds so much of the mean of
+    :func:`m3e.training.guide.drift`.
 
     Source: van den Oord et al. 2018 (arXiv:1807.03748); both directions: Günther et al. 2024
     (arXiv:2310.19923).
@@ -52,7 +50,8 @@ class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
         model: SentenceTransformer,
         temperature: float = 0.05,
         guide: Guide | None = None,
-        margin: float = 0.0,
+        margin: float | None = None,
+        preserve: float = 0.0,
     ) -> None:
         super().__init__(
             model,
@@ -62,6 +61,7 @@ class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
         )
         self.guide = guide
         self.margin = margin
+        self.preserve = preserve
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None) -> Tensor:
         """The batch's mean loss, a scalar.
@@ -78,13 +78,15 @@ class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
         to_documents = self.similarity_fct(queries, documents) * self.scale
         to_queries = to_documents[:, :batch].T
         not_document, not_query = false_negatives(labels)
-        if self.guide is not None:
+        if self.guide is not None and self.margin is not None:
             likely_document, likely_query = guided_false_negatives(labels, self.guide, self.margin)
             not_document, not_query = not_document | likely_document, not_query | likely_query
         positive = to_documents.diagonal()
         forward = torch.logsumexp(to_documents.masked_fill(not_document, -torch.inf), dim=1)
         backward = torch.logsumexp(to_queries.masked_fill(not_query, -torch.inf), dim=1)
         loss: Tensor = ((forward + backward) / 2 - positive).mean()
+        if self.guide is not None and self.preserve:
+            loss = loss + self.preserve * drift(embeddings, labels, self.guide).mean()
         return loss
 
 
@@ -158,11 +160,12 @@ def loss_for(
     temperature: float,
     mini_batch_size: int | None,
     guide: Guide | None = None,
-    margin: float = 0.0,
+    margin: float | None = None,
+    preserve: float = 0.0,
 ) -> InBatchSoftmaxLoss | CoSENTLoss | CachedLoss:
     """The loss of a record kind; with ``mini_batch_size`` its gradient-cached form."""
     if kind is Kind.SCORED_PAIR:
         loss: InBatchSoftmaxLoss | CoSENTLoss = CoSENTLoss(model, scale=1 / temperature)
     else:
-        loss = InBatchSoftmaxLoss(model, temperature, guide, margin)
+        loss = InBatchSoftmaxLoss(model, temperature, guide, margin, preserve)
     return CachedLoss(loss, mini_batch_size) if mini_batch_size else loss

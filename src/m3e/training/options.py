@@ -11,6 +11,8 @@ from m3e.training.strategies import FullTraining, Strategy
 Schedule = Literal["linear", "cosine"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
+TEMPERATURE = 0.05
+
 
 @dataclass(frozen=True)
 class FineTuneOptions:
@@ -21,7 +23,10 @@ class FineTuneOptions:
         batch_size: rows a step; every other row of the batch is a negative.
         lr: peak learning rate; ``None`` takes :func:`suggested_lr`.
         max_length: tokens a text; ``None`` keeps the model's own.
-        temperature: of the softmax over cosines, and of CoSENT.
+        temperature: of the softmax over cosines, and of CoSENT; ``None`` takes :data:`TEMPERATURE`, and for rows whose
+            sides look alike half the spread of the starting model's own cosines.
+        preserve: for rows whose sides look alike: weight of the term that holds similarities which no row speaks of
+            where the starting model has them (:func:`m3e.training.guide.drift`); 0 leaves it out.
         false_negative_margin: for rows whose sides look alike: others in the batch that the starting model finds
             nearly as like as the row's positive are none of its negatives; ``None`` takes them all. See
             :func:`m3e.training.guide.likely_positives`.
@@ -47,7 +52,8 @@ class FineTuneOptions:
     batch_size: int = 64
     lr: float | None = None
     max_length: int | None = None
-    temperature: float = 0.05
+    temperature: float | None = None
+    preserve: float = 0.2
     false_negative_margin: float | None = 0.2
     weight_decay: float = 0.01
     warmup: float = 0.1
@@ -87,6 +93,8 @@ class FineTuneOptions:
         _at_least_one("keep_checkpoints", self.keep_checkpoints)
         if self.merge is not None and not 0 <= self.merge <= 1:
             raise SettingsError(f"merge is {self.merge}; it is the starting model's share, between 0 and 1")
+        if self.preserve < 0:
+            raise SettingsError(f"preserve is {self.preserve}; it is a weight of at least 0")
         if self.false_negative_margin is not None and not 0 <= self.false_negative_margin <= 1:
             raise SettingsError(f"false_negative_margin is {self.false_negative_margin}; it is a share between 0 and 1")
         if self.schedule not in ("linear", "cosine"):
