@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from typing import Any
@@ -183,6 +184,11 @@ def test_json_by_any_of_its_names(mini_client: Any, kind: str) -> None:
     body = b'{"model": "mini", "input": "x"}'
     headers = {"content-type": kind} if kind else {}
     assert mini_client.post(EMBEDDINGS, content=body, headers=headers).status_code == 200
+
+
+def test_compressed_bodies_are_refused_as_such(mini_client: Any) -> None:
+    body = gzip.compress(b'{"model": "mini", "input": "x"}')
+    refused(mini_client.post(EMBEDDINGS, content=body, headers={**JSON, "content-encoding": "gzip"}), 415, None, "gzip")
 
 
 def test_a_user_is_a_string(mini_client: Any) -> None:

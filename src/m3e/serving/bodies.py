@@ -75,13 +75,16 @@ async def read_body(
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def check_content_type(value: bytes) -> None:
-    """Refuse a body that says it is not JSON; one that says nothing is taken for JSON.
+def check_content(headers: dict[bytes, bytes]) -> None:
+    """Refuse a body that says it is not JSON, or compressed; one that says nothing is taken for JSON.
 
     Raises:
         ApiError: 415.
     """
-    kind, _, parameters = value.decode("latin-1").lower().partition(";")
+    coding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
+    if coding not in ("", "identity"):
+        raise ApiError(415, f"The body is compressed ({coding[:40]!r}); send it as it is.")
+    kind, _, parameters = headers.get(b"content-type", b"").decode("latin-1").lower().partition(";")
     kind = kind.strip()
     if kind and kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise ApiError(415, f"The body is {kind[:80]!r}; send JSON with 'Content-Type: application/json'.")

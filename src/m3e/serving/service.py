@@ -16,7 +16,7 @@ from m3e.serving.batcher import Batcher, ClosedError, Job, QueueFullError, Round
 from m3e.serving.bodies import (
     ClientGoneError,
     EmbeddingRequest,
-    check_content_type,
+    check_content,
     parse_embedding_request,
     parse_object,
     read_body,
@@ -133,7 +133,7 @@ class Service:
             ApiError: it is no JSON, too large, or stops arriving.
             ClientGoneError: the client hung up.
         """
-        check_content_type(headers.get(b"content-type", b""))
+        check_content(headers)
         length = headers.get(b"content-length", b"")
         announced = int(length) if length.isdigit() else None
         return await read_body(receive, announced, self.options.max_body, self.options.body_seconds, count)
