@@ -28,6 +28,8 @@ TRANSLATIONS = [
     ("docs/数据管线.md", "docs/data-pipeline.md"),
     ("docs/微调.md", "docs/fine-tuning.md"),
     ("docs/评测.md", "docs/evaluation.md"),
+    ("docs/服务.md", "docs/serving.md"),
+    ("docs/检索.md", "docs/search.md"),
 ]
 PLANNED = "(planned)"
 ENVIRONMENT_PREFIX = re.compile(r"^(?:[A-Z_][A-Z0-9_]*=\S*\s+)+")
@@ -86,7 +88,7 @@ def command() -> Any:
 
     from m3e.cli import app
 
-    for module in ("data", "encode", "env", "eval", "finetune", "models", "quickstart", "report"):
+    for module in ("data", "encode", "env", "eval", "finetune", "index", "models", "quickstart", "report", "serve"):
         import_module(f"m3e.cli.{module}")
     return typer.main.get_command(app)
 
@@ -149,7 +151,12 @@ def test_commands_and_options_exist(path: Path, command: Any) -> None:
 
 @pytest.mark.parametrize(
     ("page", "name"),
-    [("docs/fine-tuning.md", "finetune"), ("docs/微调.md", "finetune")],
+    [
+        ("docs/fine-tuning.md", "finetune"),
+        ("docs/微调.md", "finetune"),
+        ("docs/serving.md", "serve"),
+        ("docs/服务.md", "serve"),
+    ],
 )
 def test_every_option_of_a_command_is_described(page: str, name: str, command: Any) -> None:
     known = {option for option in options(subcommands(command)[name]) if option.startswith("--")} - {"--help"}

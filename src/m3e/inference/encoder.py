@@ -237,13 +237,15 @@ def _make_backend(model: SentenceTransformer, backend: str, dtype: str) -> tuple
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
     from m3e.inference.backends.modules import ModulesBackend
+    from m3e.inference.backends.packed import PackedBackend, can_pack
     from m3e.inference.backends.static import StaticBackend
 
     if isinstance(model[0], StaticEmbedding):
         return StaticBackend(model), "lookup and mean"
+    made = PackedBackend if can_pack(model) else ModulesBackend
     if dtype != "auto":
-        return ModulesBackend(model, dtype), "as asked"
-    return ModulesBackend(model, _fast_dtype(model)), "what this processor does fastest"
+        return made(model, dtype), "as asked"
+    return made(model, _fast_dtype(model)), "what this processor does fastest"
 
 
 def _fast_dtype(model: SentenceTransformer) -> str:
