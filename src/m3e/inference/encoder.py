@@ -92,13 +92,14 @@ class Encoder:
         self.token_budget = token_budget or self._backend.token_budget
         self.description = f"{self.backend} {self.dtype}: {choice.how}"
         self.cut = 0
+        self._whole = int(model.get_embedding_dimension() or 0)
         self._dim = self._checked_dim(dim)
         self._tokeniser = Tokeniser(model)
 
     @property
     def dimension(self) -> int:
         """Numbers a vector."""
-        return self._dim or int(self.model.get_embedding_dimension() or 0)
+        return self._dim or self._whole
 
     def settings(self) -> dict[str, Any]:
         """All that decides the vectors' bytes, as a JSON object: equal settings and texts give equal vectors."""
@@ -190,6 +191,10 @@ class Encoder:
                 yield start, tokens
 
     def _encode_into(self, vectors: Vectors, tokens: Tokens, advance: Callable[[int], None]) -> None:
+        if len(tokens) == 1:
+            vectors[:] = self._shorten(self._backend(tokens.ids, tokens.prompt[0]))
+            advance(1)
+            return
         for prompt in set(tokens.prompt):
             same = np.flatnonzero(np.asarray(tokens.prompt) == prompt)
             for indices in batches_by_tokens([len(tokens.ids[index]) for index in same], self.token_budget):
@@ -205,9 +210,8 @@ class Encoder:
         return shortened
 
     def _checked_dim(self, dim: int | None) -> int | None:
-        dimension = int(self.model.get_embedding_dimension() or 0)
-        if dim is not None and not 1 <= dim <= dimension:
-            raise SettingsError(f"dim {dim} is outside 1..{dimension}, the model's own size")
+        if dim is not None and not 1 <= dim <= self._whole:
+            raise SettingsError(f"dim {dim} is outside 1..{self._whole}, the model's own size")
         return dim or self.model.truncate_dim
 
     def _known_prompt(self, *names: str) -> str | None:
