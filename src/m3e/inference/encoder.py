@@ -11,19 +11,20 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from m3e.errors import DataError, SettingsError
 from m3e.inference.backends import Vectors as Vectors
+from m3e.inference.backends.choice import choose
+from m3e.inference.backends.exported import read_exported
 from m3e.inference.tokens import Tokeniser, Tokens
-from m3e.machine import bf16_is_fast, machine
+from m3e.machine import machine
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from m3e.inference.backends import Backend
 
 DType = Literal["auto", "fp32", "bf16", "int8"]
 BackendName = Literal["auto", "torch", "openvino", "onnx", "static"]
@@ -32,6 +33,12 @@ DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 """Names under which models keep the prompt of documents, in order of preference."""
 
 _TOKENISE_AT_ONCE = 8192
+_LIBRARIES = {
+    "torch": ("torch", "transformers", "tokenizers"),
+    "static": ("torch", "tokenizers"),
+    "openvino": ("openvino", "torch", "tokenizers"),
+    "onnx": ("onnxruntime", "torch", "tokenizers"),
+}
 
 
 class Encoder:
@@ -39,7 +46,8 @@ class Encoder:
 
     Args:
         model: a name, folder, hub id (see :func:`m3e.load`) or a loaded ``SentenceTransformer``.
-        backend: ``torch``, ``openvino``, ``onnx``, ``static``; ``auto`` is the fastest here.
+        backend: ``torch``, ``openvino``, ``onnx``, ``static``; ``auto`` is the fastest here, found by a short race
+            that is remembered. A loaded model, which may yet change, is not made into a graph unless asked for.
         dtype: of the transformer's weights: ``auto`` is bf16 where the hardware has it, else fp32.
             The vectors that come out are always fp32.
         device: ``cpu``, ``cuda``, …; ``None`` lets sentence-transformers choose.
@@ -69,24 +77,29 @@ class Encoder:
         dim: int | None = None,
     ) -> None:
         _check_settings(backend, dtype, token_budget)
+        exported = None
+        graphs = isinstance(model, str | os.PathLike)
         if isinstance(model, str | os.PathLike):
             from m3e.models import load
 
+            exported = read_exported(model)
             model = load(model, device=device)
         self.model = model
-        self._backend, how = _make_backend(model, backend, dtype)
+        choice = choose(model, backend, dtype, exported, graphs=graphs)
+        self._backend = choice.backend
         self.backend = self._backend.name
         self.dtype = self._backend.dtype
         self.token_budget = token_budget or self._backend.token_budget
-        self.description = f"{self.backend} {self.dtype}: {how}"
+        self.description = f"{self.backend} {self.dtype}: {choice.how}"
         self.cut = 0
+        self._whole = int(model.get_embedding_dimension() or 0)
         self._dim = self._checked_dim(dim)
         self._tokeniser = Tokeniser(model)
 
     @property
     def dimension(self) -> int:
         """Numbers a vector."""
-        return self._dim or int(self.model.get_embedding_dimension() or 0)
+        return self._dim or self._whole
 
     def settings(self) -> dict[str, Any]:
         """All that decides the vectors' bytes, as a JSON object: equal settings and texts give equal vectors."""
@@ -94,14 +107,15 @@ class Encoder:
 
         from m3e.models.fingerprint import fingerprint
 
+        limit = self.model.max_seq_length
         return {
             "model": fingerprint(self.model),
-            "max_length": self.model.max_seq_length,
+            "max_length": None if limit is None or limit == float("inf") else int(limit),
             "backend": self.backend,
             "dtype": self.dtype,
             "token_budget": self.token_budget,
             "dim": self._dim,
-            "library": f"torch {torch.__version__}",
+            "libraries": {package: version(package) for package in _LIBRARIES[self.backend]},
             "processor": machine().cpu,
             "threads": torch.get_num_threads(),
         }
@@ -177,6 +191,10 @@ class Encoder:
                 yield start, tokens
 
     def _encode_into(self, vectors: Vectors, tokens: Tokens, advance: Callable[[int], None]) -> None:
+        if len(tokens) == 1:
+            vectors[:] = self._shorten(self._backend(tokens.ids, tokens.prompt[0]))
+            advance(1)
+            return
         for prompt in set(tokens.prompt):
             same = np.flatnonzero(np.asarray(tokens.prompt) == prompt)
             for indices in batches_by_tokens([len(tokens.ids[index]) for index in same], self.token_budget):
@@ -192,9 +210,8 @@ class Encoder:
         return shortened
 
     def _checked_dim(self, dim: int | None) -> int | None:
-        dimension = int(self.model.get_embedding_dimension() or 0)
-        if dim is not None and not 1 <= dim <= dimension:
-            raise SettingsError(f"dim {dim} is outside 1..{dimension}, the model's own size")
+        if dim is not None and not 1 <= dim <= self._whole:
+            raise SettingsError(f"dim {dim} is outside 1..{self._whole}, the model's own size")
         return dim or self.model.truncate_dim
 
     def _known_prompt(self, *names: str) -> str | None:
@@ -230,30 +247,6 @@ def _check_settings(backend: str, dtype: str, token_budget: int | None) -> None:
         raise SettingsError(f"dtype {dtype!r} is not known; choose auto, fp32 or bf16")
     if token_budget is not None and token_budget < 1:
         raise SettingsError(f"token_budget must be at least 1, not {token_budget}")
-
-
-def _make_backend(model: SentenceTransformer, backend: str, dtype: str) -> tuple[Backend, str]:
-    """The backend, and how it was chosen."""
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-
-    from m3e.inference.backends.modules import ModulesBackend
-    from m3e.inference.backends.packed import PackedBackend, can_pack
-    from m3e.inference.backends.static import StaticBackend
-
-    if isinstance(model[0], StaticEmbedding):
-        return StaticBackend(model), "lookup and mean"
-    made = PackedBackend if can_pack(model) else ModulesBackend
-    if dtype != "auto":
-        return made(model, dtype), "as asked"
-    return made(model, _fast_dtype(model)), "what this processor does fastest"
-
-
-def _fast_dtype(model: SentenceTransformer) -> str:
-    if model.device.type == "cuda":
-        import torch
-
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if model.device.type == "cpu" and bf16_is_fast() else "fp32"
 
 
 def check_texts(texts: Sequence[str]) -> None:

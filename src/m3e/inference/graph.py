@@ -116,6 +116,8 @@ def _traceable(model: SentenceTransformer, names: list[str]) -> Iterator[torch.n
 
     import torch
 
+    from m3e.models.folder import quiet_libraries
+
     class TokenEmbeddings(torch.nn.Module):
         def __init__(self, transformer: Any) -> None:
             super().__init__()
@@ -129,7 +131,7 @@ def _traceable(model: SentenceTransformer, names: list[str]) -> Iterator[torch.n
     first._modules = dict(first._modules)
     first.model = copy.deepcopy(first.model).to("cpu", torch.float32).eval()
     first.model.set_attn_implementation("eager")
-    with warnings.catch_warnings(), torch.inference_mode():
+    with warnings.catch_warnings(), torch.inference_mode(), quiet_libraries():
         warnings.simplefilter("ignore")  # the tracer warns of every Python branch that it follows
         yield TokenEmbeddings(first).eval()
 

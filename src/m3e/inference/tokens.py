@@ -62,6 +62,7 @@ class Tokeniser:
         self._lower_case = bool(getattr(first, "do_lower_case", False))
         self._static = isinstance(first, StaticEmbedding)
         self._by_characters = not isinstance(first, StaticEmbedding | Transformer)
+        self._is_plain = isinstance(first, Transformer) and _has_plain_tokenizer(model)
         self._leaves_prompt_out = not all(getattr(module, "include_prompt", True) for module in list(model)[1:])
 
     def __call__(self, texts: Sequence[str], prefix: str = "") -> Tokens:
@@ -76,7 +77,7 @@ class Tokeniser:
         if self._by_characters:
             return _whole([list(map(ord, text)) for text in texts])
         if self._static:
-            encodings = self._model.tokenizer.encode_batch(texts, add_special_tokens=False)
+            encodings = self._model.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
             return _whole([encoding.ids for encoding in encodings])
         return self._by_transformers(texts)
 
@@ -84,18 +85,55 @@ class Tokeniser:
         if self._lower_case:
             texts = [text.lower() for text in texts]
         limit = self._model.max_seq_length
-        encoded = self._model.tokenizer(
-            texts,
-            truncation=limit is not None,
-            max_length=limit,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            return_overflowing_tokens=False,
+        encodings = self._directly(texts, limit) if self._is_plain else self._by_call(texts, limit)
+        return Tokens(
+            [encoding.ids for encoding in encodings],
+            [bool(encoding.overflowing) for encoding in encodings],
+            [0] * len(encodings),
         )
-        ids = encoded["input_ids"]
-        encodings = encoded.encodings or [None] * len(ids)
-        return Tokens(ids, [bool(encoding and encoding.overflowing) for encoding in encodings], [0] * len(ids))
+
+    def _directly(self, texts: list[str], limit: int | None) -> Any:
+        """By the Rust tokenizer, as transformers sets it up, without the offsets, which nobody reads."""
+        from transformers.tokenization_utils_base import TruncationStrategy
+        from transformers.utils import PaddingStrategy
+
+        tokenizer: Any = self._model.tokenizer
+        strategy = TruncationStrategy.DO_NOT_TRUNCATE if limit is None else TruncationStrategy.LONGEST_FIRST
+        tokenizer.set_truncation_and_padding(PaddingStrategy.DO_NOT_PAD, strategy, limit, 0, None, None)
+        rust = tokenizer.backend_tokenizer
+        if rust.encode_special_tokens != tokenizer.split_special_tokens:
+            rust.encode_special_tokens = tokenizer.split_special_tokens
+        return rust.encode_batch_fast(texts)
+
+    def _by_call(self, texts: list[str], limit: int | None) -> Any:
+        """By transformers, for tokenizers with ways of their own."""
+        tokenizer: Any = self._model.tokenizer
+        options = {"padding": False, "return_attention_mask": False, "return_token_type_ids": False}
+        encoded = tokenizer(texts, truncation=limit is not None, max_length=limit, **options)
+        if encoded.encodings:
+            return encoded.encodings
+        whole = encoded if limit is None else tokenizer(texts, truncation=False, verbose=False, **options)
+        pairs = zip(encoded["input_ids"], whole["input_ids"], strict=True)
+        return [_Encoding(ids, len(ids) < len(full)) for ids, full in pairs]
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """What a tokenizer in Python gives, in the form of one in Rust."""
+
+    ids: list[int]
+    overflowing: bool
+
+
+def _has_plain_tokenizer(model: SentenceTransformer) -> bool:
+    """Whether the model's tokenizer is the Rust one with nothing of its own around it."""
+    from transformers.tokenization_utils_tokenizers import TokenizersBackend
+
+    kind = type(model.tokenizer)
+    return isinstance(model.tokenizer, TokenizersBackend) and all(
+        getattr(kind, name) is getattr(TokenizersBackend, name)
+        for name in ("__call__", "_encode_plus", "set_truncation_and_padding")
+    )
 
 
 def _whole(ids: list[list[int]]) -> Tokens:

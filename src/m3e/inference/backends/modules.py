@@ -30,11 +30,12 @@ class ModulesBackend:
         self._model = model
         self._first: Any = model[0]
         self._is_transformer = isinstance(self._first, Transformer)
-        if self._is_transformer and dtype == "bf16":
-            rounded = copy.copy(self._first)
-            rounded._modules = dict(self._first._modules)
-            rounded.model = copy.deepcopy(self._first.model).to(torch.bfloat16)
-            self._first = rounded
+        wanted = torch.bfloat16 if dtype == "bf16" else torch.float32
+        if self._is_transformer and self._first.model.dtype != wanted:
+            converted = copy.copy(self._first)
+            converted._modules = dict(self._first._modules)
+            converted.model = copy.deepcopy(self._first.model).to(wanted)
+            self._first = converted
         self._rest = list(model)[1:]
 
     def __call__(self, ids: Sequence[Sequence[int]], prompt: int = 0) -> Vectors:

@@ -75,8 +75,8 @@ class PackedBackend:
         bert: Any = model[0].model
         config, embeddings = bert.config, bert.embeddings
         self._words = embeddings.word_embeddings.weight.detach()
-        places = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
-        self._places = places.detach().float()
+        tables = (embeddings.position_embeddings.weight, embeddings.token_type_embeddings.weight[0])
+        self._places = tables[0].detach().float() + tables[1].detach().float()
         self._norm = _Norm.of(embeddings.LayerNorm)
         self._padding = int(config.pad_token_id or 0)
         self._after_padding = type(bert).__name__ in _POSITIONS_AFTER_PADDING
