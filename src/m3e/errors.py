@@ -28,6 +28,10 @@ class SettingsError(M3EError):
     """Options that contradict each other or lie outside their range."""
 
 
+class StoreError(M3EError):
+    """A vector store that is not there, holds something else, or does not answer."""
+
+
 class OutputExistsError(M3EError):
     """The output folder holds something that is not ours to replace."""
 

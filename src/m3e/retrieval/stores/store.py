@@ -1,0 +1,330 @@
+"""A store: documents with their vectors in a database, and the one model that made them.
+
+Its state says which table is searched. A first run writes into that table; a rebuild writes into a new one, and the
+state moves over when all is in it. Every table is named in the state before it is made and until it is gone, so a
+kill at any moment leaves the old documents or the new ones, and the next run removes what was left over.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m3e.errors import DataError, SettingsError, StoreError
+from m3e.retrieval.filters import Filter
+from m3e.retrieval.stores.database import Database, Row, Vector
+from m3e.retrieval.stores.identity import StoreModel, model_of
+from m3e.retrieval.stores.url import StoreUrl
+
+if TYPE_CHECKING:
+    from m3e.inference.encoder import Encoder
+
+_FORMAT = 1
+_SPARE = 16
+"""Rows asked for beyond ``k``, so that ties of the last are seen."""
+_ROUNDING = 1e-5
+"""How far a database's own cosine may lie from ours."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A document that was found.
+
+    Attributes:
+        id: as indexed, a string.
+        score: the greater, the better; of a dense search the cosine.
+        text: as indexed.
+        metadata: as indexed, with its types.
+    """
+
+    id: str
+    score: float
+    text: str
+    metadata: dict[str, Any]
+
+
+class Store:
+    """Opened by :func:`m3e.retrieval.open_store`; a context manager that closes it. Threads may share it.
+
+    Attributes:
+        url: where it is.
+        database: what holds it.
+    """
+
+    def __init__(self, url: StoreUrl, database: Database) -> None:
+        self.url = url
+        self.database = database
+        self._lock = threading.RLock()
+        self._trusted: weakref.ReferenceType[Any] | None = None
+        self._trusted_as: dict[str, Any] | None = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        with self._lock:
+            self.database.close()
+
+    @property
+    def exists(self) -> bool:
+        """Whether something was indexed into it."""
+        with self._lock:
+            return self.database.read_state(self.url.name) is not None
+
+    @property
+    def model(self) -> StoreModel:
+        """The model of its vectors."""
+        return StoreModel.from_state(self._state()["model"])
+
+    @property
+    def revision(self) -> str:
+        """Another string after every change."""
+        return str(self._state()["revision"])
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the last run of indexing broke off."""
+        return bool(self._state()["unfinished"])
+
+    def count(self) -> int:
+        """How many documents it holds."""
+        with self._lock:
+            return self.database.count(self._state()["table"])
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Id and text of every document, in any order."""
+        with self._lock:
+            yield from self.database.texts(self._state()["table"])
+
+    def fetch(self, ids: Sequence[str]) -> dict[str, Row]:
+        """The documents of these ids, those that are there."""
+        with self._lock:
+            return {row.id: row for row in self.database.fetch(self._state()["table"], ids)}
+
+    def check_model(self, encoder: Encoder, name: str = "this model") -> None:
+        """Refuse an encoder whose vectors cannot be compared with the store's.
+
+        Raises:
+            StoreError: names both models, their dimensions, and how to index anew.
+        """
+        state = self._state()["model"]
+        if self._trusted is not None and self._trusted() is encoder and self._trusted_as == state:
+            return
+        self.refuse_other(model_of(encoder, name))
+        self._trusted, self._trusted_as = weakref.ref(encoder), state
+
+    def refuse_other(self, model: StoreModel) -> None:
+        """Raise :class:`StoreError` unless ``model`` is the store's."""
+        own = self.model
+        if own.is_same(model):
+            return
+        differs = "" if own.fingerprint != model.fingerprint else _difference(own, model)
+        raise StoreError(
+            f"the store {self.url.shown} holds vectors of the model {own}, not of {model}{differs}; use --model "
+            f"{own.name}, or index all documents anew: m3e index INPUT --store {self.url.shown} "
+            f"--model {model.name} --rebuild"
+        )
+
+    def nearest(self, query: Vector, k: int, filters: Sequence[Filter] = ()) -> list[Hit]:
+        """The ``k`` documents of the greatest cosine with a query's vector, best first, ties by id.
+
+        Raises:
+            SettingsError: a ``k`` below 1, or above what the database gives at once.
+            DataError: a vector of another dimension, of zeros, or with numbers that are not finite.
+        """
+        if k < 1:
+            raise SettingsError(f"--top-k must be at least 1, not {k}")
+        with self._lock:
+            state = self._state()
+            vector = _unit(query, state["model"]["dimension"])
+            wanted = min(k, self.database.count(state["table"]))
+            if wanted > self.database.most_hits:
+                raise SettingsError(f"{self.database.kind} gives at most {self.database.most_hits} hits; lower --top-k")
+            scored = self._scored(state, vector, wanted, filters) if wanted else []
+        return [Hit(row.id, score, row.text, dict(row.metadata)) for score, row in scored[:k]]
+
+    def _scored(
+        self, state: dict[str, Any], vector: Vector, k: int, filters: Sequence[Filter]
+    ) -> list[tuple[float, Row]]:
+        """At least the best ``k`` rows, best first, with cosines that do not depend on the database's rounding."""
+        asked = min(k + _SPARE, self.database.most_hits)
+        while True:
+            rows = self.database.nearest(state["table"], vector, asked, filters, ann=state["ann"])
+            scored = sorted(zip(cosines(vector, rows), rows, strict=True), key=lambda item: (-item[0], item[1].id))
+            all_seen = len(rows) < asked or asked == self.database.most_hits
+            if all_seen or scored[k - 1][0] - scored[-1][0] > _ROUNDING:
+                return scored
+            asked = min(4 * asked, self.database.most_hits)
+
+    def _state(self) -> dict[str, Any]:
+        with self._lock:
+            state = self.database.read_state(self.url.name)
+        if state is None:
+            raise StoreError(f"there is no store at {self.url.shown}; make it with m3e index INPUT --store --model")
+        if state.get("format") != _FORMAT:
+            raise StoreError(f"the store {self.url.shown} was written by a newer m3e; update with pip install -U m3e")
+        return state
+
+    def write(self, model: StoreModel, *, source: str, rebuild: bool = False, ann: bool = False) -> StoreWriter:
+        """What writes documents of ``model`` into the store.
+
+        Args:
+            source: hash of the input, so that a rebuild goes on only with the same.
+            rebuild: into a new table, which takes the old one's place at the end.
+            ann: the store will be searched by an approximate index.
+
+        Raises:
+            StoreError: without ``rebuild``, the store's vectors are another model's.
+        """
+        with self._lock:
+            state = self.database.read_state(self.url.name)
+            if state is None:
+                state = _new_state(self.url.name, model, ann)
+                self.database.write_state(self.url.name, state)
+                rebuild = False
+            state = self._state()
+            if not rebuild:
+                self.refuse_other(model)
+                return StoreWriter(self, state, state["table"], ann=ann or state["ann"])
+            building = {"model": asdict(model), "source": source, "ann": ann}
+            if not _goes_on(state["building"], building):
+                if state["building"]:
+                    state["retired"].append(state["building"]["table"])
+                state["building"] = {**building, "table": _new_table(self.url.name)}
+                self.database.write_state(self.url.name, state)
+            return StoreWriter(self, state, state["building"]["table"], ann=ann, replaces=True)
+
+
+class StoreWriter:
+    """Writes into one table of a store; :meth:`finish` makes it the table that is searched.
+
+    Attributes:
+        replaces: whether the table takes another's place at the end.
+    """
+
+    def __init__(self, store: Store, state: dict[str, Any], table: str, *, ann: bool, replaces: bool = False) -> None:
+        self.store = store
+        self.replaces = replaces
+        self._state = state
+        self._table = table
+        self._ann = ann
+        self._dimension = (state["building"] if replaces else state)["model"]["dimension"]
+        self._changed = False
+        for retired in state["retired"]:
+            store.database.drop_table(retired)
+        if state["retired"]:
+            self._update(retired=[])
+        store.database.create_table(table, self._dimension, ann=ann)
+
+    def digests(self, ids: Sequence[str]) -> dict[str, str]:
+        """The digests of those documents that are in the table, by id."""
+        return self._locked(lambda database: database.digests(self._table, ids))
+
+    def upsert(self, rows: Sequence[Row]) -> None:
+        """Write documents of distinct ids; the same id replaces.
+
+        Raises:
+            DataError: a vector of another dimension, of zeros, or with numbers that are not finite; names the id.
+        """
+        units = [_unit(row.vector, self._dimension, f"document {row.id!r}") for row in rows]
+        written = [Row(row.id, row.text, row.metadata, unit) for row, unit in zip(rows, units, strict=True)]
+        if written:
+            self._note_change()
+            self._locked(lambda database: database.upsert(self._table, written))
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove those documents that are there; how many."""
+        present = list(self.digests(ids)) if ids else []
+        if present:
+            self._note_change()
+            self._locked(lambda database: database.delete(self._table, present))
+        return len(present)
+
+    def finish(self) -> None:
+        """Build indexes, and let searches see the table where it replaces another."""
+        state = self._state
+        if self._changed or self.replaces or self._ann != state["ann"] or state["unfinished"]:
+            self._locked(lambda database: database.finish(self._table, ann=self._ann))
+            fresh = {"revision": uuid.uuid4().hex, "unfinished": False, "ann": self._ann}
+            if not self.replaces:
+                self._update(**fresh)
+                return
+            old = state["table"]
+            self._update(**fresh, table=self._table, model=state["building"]["model"], building=None, retired=[old])
+            self._locked(lambda database: database.drop_table(old))
+            self._update(retired=[])
+
+    def _note_change(self) -> None:
+        if not self._changed and not self.replaces:
+            self._update(revision=uuid.uuid4().hex, unfinished=True)
+        self._changed = True
+
+    def _update(self, **changes: Any) -> None:
+        self._state.update(changes)
+        self._locked(lambda database: database.write_state(self.store.url.name, self._state))
+
+    def _locked(self, work: Callable[[Database], Any]) -> Any:
+        with self.store._lock:
+            return work(self.store.database)
+
+
+def cosines(query: Vector, rows: Sequence[Row]) -> list[float]:
+    """The cosine of a vector of length 1 with each row's; equal vectors give equal numbers, whatever their place."""
+    if not rows:
+        return []
+    vectors = np.stack([row.vector for row in rows]).astype(np.float64)
+    lengths = np.sqrt(np.square(vectors).sum(axis=1))
+    products = (vectors * query.astype(np.float64)).sum(axis=1)
+    return [float(value) for value in np.clip(products / lengths, -1, 1)]
+
+
+def _unit(vector: Vector, dimension: int, what: str = "the query") -> Vector:
+    if vector.shape != (dimension,):
+        raise DataError(f"{what} has a vector of shape {vector.shape}; the store holds vectors of {dimension} numbers")
+    wide = vector.astype(np.float64)
+    length = float(np.sqrt(np.square(wide).sum()))
+    if not np.isfinite(length):
+        raise DataError(f"{what}: the model gives a vector with numbers that are not finite")
+    if length == 0:
+        raise DataError(f"{what}: the model gives the vector of zeros, which has no direction; it knows no word of it")
+    unit: Vector = (wide / length).astype(np.float32)
+    return unit
+
+
+def _new_state(name: str, model: StoreModel, ann: bool) -> dict[str, Any]:
+    return {
+        "m3e": "store",
+        "format": _FORMAT,
+        "model": asdict(model),
+        "table": _new_table(name),
+        "ann": ann,
+        "revision": uuid.uuid4().hex,
+        "unfinished": True,
+        "building": None,
+        "retired": [],
+    }
+
+
+def _new_table(name: str) -> str:
+    return f"{name}_{uuid.uuid4().hex[:12]}"
+
+
+def _goes_on(before: dict[str, Any] | None, now: dict[str, Any]) -> bool:
+    return before is not None and all(before[key] == value for key, value in now.items())
+
+
+def _difference(own: StoreModel, other: StoreModel) -> str:
+    """Which of the settings differ, where the weights do not."""
+    first, second = asdict(own), asdict(other)
+    names = [name for name in first if name != "name" and first[name] != second[name]]
+    return " (their weights are the same, but not: " + ", ".join(name.replace("_", " ") for name in names) + ")"
