@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from m3e.errors import DataError, MissingExtraError, SettingsError
+from m3e.files import read_json, write_json
 from m3e.inference.words import words
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 K1 = 1.5
 B = 0.75
+_FACTS, _INDEX = "facts.json", "bm25s"
 
 
 class Hit(NamedTuple):
@@ -75,6 +78,22 @@ class BM25:
         if rows:
             index.index((rows, vocabulary), create_empty_token=False, show_progress=False)
         return cls(kept, empty, vocabulary, index)
+
+    def save(self, folder: Path) -> None:
+        """Write the index into an existing folder, for :meth:`load`."""
+        facts = {"ids": self.ids, "empty": self.empty, "vocabulary": list(self._vocabulary)}
+        write_json(folder / _FACTS, facts)
+        if self.ids:
+            self._index.save(folder / _INDEX, show_progress=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> BM25:
+        """The index that :meth:`save` wrote."""
+        facts = read_json(folder / _FACTS)
+        kind = _bm25s().BM25
+        index = kind.load(folder / _INDEX, load_vocab=False, show_progress=False) if facts["ids"] else kind()
+        vocabulary = {word: number for number, word in enumerate(facts["vocabulary"])}
+        return cls(facts["ids"], facts["empty"], vocabulary, index)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """For each query its ``k`` best documents, best first, ties in the order of the index.

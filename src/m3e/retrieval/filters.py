@@ -40,16 +40,29 @@ _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 _PLAIN_KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _LONGEST_WORD = 128
+_PRESENT = "1"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a database is asked: a facet, an operator (order only for numbers), and a value of the facet's type.
+
+    ``!=`` also holds where a row lacks the facet, everything else only where it has it.
+    """
+
+    facet: str
+    operator: Operator
+    operand: str | float
 
 
 @dataclass(frozen=True)
 class Filter:
-    """One condition, made by :func:`parse_filter`.
+    """One condition on metadata as written, made by :func:`parse_filter`.
 
     Attributes:
         key: the metadata's name.
         operator: between key and value.
-        value: a string, a finite number, a date, or ``None`` for null.
+        value: a string, a finite float, a date, or ``None`` for null.
     """
 
     key: str
@@ -57,22 +70,15 @@ class Filter:
     value: str | float | datetime | None
 
     @property
-    def facet(self) -> str:
-        """The facet that the value is compared with; of a filter for null, that of strings."""
-        kind = "d" if isinstance(self.value, datetime) else "n" if isinstance(self.value, float) else "w"
-        return _facet(kind, self.key)
-
-    @property
-    def number_facet(self) -> str:
-        """Where a number under this key is filed: every value that is not null has it or :attr:`facet`."""
-        return _facet("n", self.key)
-
-    @property
-    def operand(self) -> str | float:
-        """The value as it is filed."""
+    def condition(self) -> Condition:
+        """The filter in terms of facets."""
+        if self.value is None:
+            return Condition(_facet("p", self.key), "!=" if self.operator == "=" else "=", _PRESENT)
+        if isinstance(self.value, str):
+            return Condition(_facet("w", self.key), self.operator, _word(self.value))
         if isinstance(self.value, datetime):
-            return self.value.timestamp()
-        return _word(self.value) if isinstance(self.value, str) else float(self.value or 0)
+            return Condition(_facet("d", self.key), self.operator, self.value.timestamp())
+        return Condition(_facet("n", self.key), self.operator, self.value)
 
 
 def parse_filter(text: str) -> Filter:
@@ -97,22 +103,26 @@ def parse_filter(text: str) -> Filter:
     return Filter(_unquoted(text, key), "=" if sign == "==" else sign, value)  # type: ignore[arg-type]
 
 
-def parse_filters(filters: Sequence[str | Filter]) -> list[Filter]:
-    """Filters from strings or filters; a row must pass all of them."""
-    return [item if isinstance(item, Filter) else parse_filter(item) for item in filters]
+def conditions_of(filters: Sequence[str | Filter]) -> list[Condition]:
+    """The conditions that filters, written or parsed, put on a row; it must meet all of them."""
+    return [(item if isinstance(item, Filter) else parse_filter(item)).condition for item in filters]
 
 
 def facets(metadata: Mapping[str, Any]) -> Facets:
-    """What a row is filed under: by name, a string or a finite float. No value that is not null is without."""
+    """What a row is filed under: by name, a string or a finite float.
+
+    The first letter says which: ``p`` (present, that is, not null) and ``w`` (words) are strings, ``n`` (numbers)
+    and ``d`` (dates, in seconds since 1970) floats.
+    """
     found: Facets = {}
     for key, value in metadata.items():
         if value is None:
             continue
+        found[_facet("p", key)] = _PRESENT
         if isinstance(value, int | float) and not isinstance(value, bool):
-            number = _finite(value)
-            if number is not None:
+            if (number := _finite(value)) is not None:
                 found[_facet("n", key)] = number
-                continue
+            continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
         found[_facet("w", key)] = _word(text)
         if isinstance(value, str):
@@ -123,17 +133,20 @@ def facets(metadata: Mapping[str, Any]) -> Facets:
     return found
 
 
-def passes(filters: Sequence[Filter], metadata: Mapping[str, Any]) -> bool:
-    """Whether a row with this metadata passes every filter."""
-    filed = facets(metadata) if filters else {}
-    return all(_passes(item, filed) for item in filters)
+def is_number_facet(name: str) -> bool:
+    """Whether a facet's values are floats; the others' are strings."""
+    return name[0] in "nd"
 
 
-def _passes(item: Filter, filed: Facets) -> bool:
+def passes(conditions: Sequence[Condition], metadata: Mapping[str, Any]) -> bool:
+    """Whether a row with this metadata meets every condition."""
+    filed = facets(metadata) if conditions else {}
+    return all(_holds(item, filed) for item in conditions)
+
+
+def _holds(item: Condition, filed: Facets) -> bool:
     if item.operator == "!=":
-        return not _passes(Filter(item.key, "=", item.value), filed)
-    if item.value is None:
-        return item.facet not in filed and item.number_facet not in filed
+        return filed.get(item.facet) != item.operand
     return item.facet in filed and _COMPARE[item.operator](filed[item.facet], item.operand)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 from m3e.errors import DataError, SettingsError
-from m3e.retrieval.filters import Filter, parse_filters, passes
+from m3e.retrieval.filters import Condition, Filter, conditions_of, passes
 from m3e.retrieval.fusion import Fusion, reciprocal_rank, weighted
 from m3e.retrieval.lexical import lexical_index
+from m3e.retrieval.reranking import Reranker
 from m3e.retrieval.stores.database import Row, Vector
 from m3e.retrieval.stores.store import Hit, Store, cosines
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from m3e.inference.encoder import Encoder
 
 Mode = Literal["dense", "bm25", "hybrid"]
-Reranker = Callable[[str, list[str]], Sequence[float]]
-"""Scores of texts for a query, the greater the better."""
-
 RERANK_DEPTH = 50
 
 
@@ -51,7 +49,7 @@ def search(
         StoreError: the encoder's model is not the store's.
     """
     _check(encoder, query, top_k, mode)
-    conditions = parse_filters(filters)
+    conditions = conditions_of(filters)
     wanted = max(top_k, rerank_depth) if reranker else top_k
     if encoder is not None:
         store.check_model(encoder)
@@ -68,18 +66,6 @@ def search(
     return hits[:top_k]
 
 
-def cross_encoder(model: str) -> Reranker:
-    """A reranker from a sentence-transformers ``CrossEncoder``: a folder, or a hub id.
-
-    Raises:
-        ModelError: it cannot be loaded.
-    """
-    from m3e.models.rerankers import load_reranker
-
-    loaded = load_reranker(model)
-    return lambda query, texts: [float(score) for score in loaded.predict([(query, text) for text in texts])]
-
-
 def _check(encoder: Encoder | None, query: str, top_k: int, mode: Mode) -> None:
     if mode not in get_args(Mode):
         raise SettingsError(f"the mode {mode!r} is not known; choose {', '.join(get_args(Mode))}")
@@ -89,27 +75,27 @@ def _check(encoder: Encoder | None, query: str, top_k: int, mode: Mode) -> None:
         raise DataError("the query is empty")
 
 
-def _lexical(store: Store, query: str, k: int, filters: Sequence[Filter]) -> list[Hit]:
-    """The best documents by BM25 among those that pass; found by looking at ever more of the unfiltered ranking."""
+def _lexical(store: Store, query: str, k: int, conditions: Sequence[Condition]) -> list[Hit]:
+    """The best documents by BM25 among those that meet the conditions; found by looking at ever more of the unfiltered ranking."""
     index = lexical_index(store)
     asked = k
     while True:
         ranking = index.search([query], asked)[0]
         scores = {hit.id: hit.score for hit in ranking}
         rows = store.fetch(list(scores))
-        kept = [rows[key] for key in scores if key in rows and passes(filters, rows[key].metadata)]
+        kept = [rows[key] for key in scores if key in rows and passes(conditions, rows[key].metadata)]
         if len(kept) >= k or len(ranking) < asked:
             return [_hit(row, scores[row.id]) for row in kept[:k]]
         asked *= 4
 
 
 def _hybrid(
-    store: Store, vector: Vector, query: str, k: int, filters: Sequence[Filter], fusion: Fusion
+    store: Store, vector: Vector, query: str, k: int, conditions: Sequence[Condition], fusion: Fusion
 ) -> list[Hit]:
     depth = max(k, fusion.depth)
     # a query of words that the model does not know still has its words
-    dense = store.nearest(vector, depth, filters) if vector.any() else []
-    lexical = _lexical(store, query, depth, filters)
+    dense = store.nearest(vector, depth, conditions) if vector.any() else []
+    lexical = _lexical(store, query, depth, conditions)
     found = {hit.id: hit for hit in (*dense, *lexical)}
     weights = (fusion.dense_weight, 1 - fusion.dense_weight)
     if fusion.method == "rrf":

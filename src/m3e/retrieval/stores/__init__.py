@@ -9,7 +9,7 @@ from m3e.errors import StoreError
 from m3e.retrieval.stores.database import Database, Row
 from m3e.retrieval.stores.identity import StoreModel, model_of
 from m3e.retrieval.stores.store import Hit, Store, StoreWriter
-from m3e.retrieval.stores.url import StoreUrl, parse_url
+from m3e.retrieval.stores.url import StoreUrl, no_store, parse_url
 
 __all__ = ["Database", "Hit", "Row", "Store", "StoreModel", "StoreUrl", "StoreWriter", "model_of", "open_store"]
 
@@ -41,8 +41,3 @@ def open_store(url: str, *, create: bool = False) -> Store:
         store.close()
         raise StoreError(no_store(parsed))
     return store
-
-
-def no_store(url: StoreUrl) -> str:
-    """The message that there is nothing at ``url``."""
-    return f"there is no store at {url.shown}; make it with m3e index INPUT --store {url.shown} --model MODEL"

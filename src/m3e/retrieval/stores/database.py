@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from m3e.retrieval.filters import Filter
+from m3e.retrieval.filters import Condition
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -46,10 +46,12 @@ class Database(Protocol):
     Attributes:
         kind: the product's name, for messages.
         most_hits: how many rows one search can give.
+        errors: what its client raises where the database fails.
     """
 
     kind: str
     most_hits: int
+    errors: tuple[type[Exception], ...]
 
     def read_state(self, store: str) -> dict[str, Any] | None:
         """What :meth:`write_state` wrote last, or ``None``."""
@@ -81,8 +83,8 @@ class Database(Protocol):
     def fetch(self, table: str, ids: Sequence[str]) -> list[Row]:
         """Those rows that are there, in any order."""
 
-    def nearest(self, table: str, vector: Vector, k: int, filters: Sequence[Filter], *, ann: bool) -> list[Row]:
-        """The ``k`` rows of the greatest cosine among those that pass every filter, in any order.
+    def nearest(self, table: str, vector: Vector, k: int, conditions: Sequence[Condition], *, ann: bool) -> list[Row]:
+        """The ``k`` rows of the greatest cosine among those that meet every condition, in any order.
 
         ``ann`` allows an approximate answer; without it a row may be missed only where another's cosine
         differs by rounding.

@@ -65,5 +65,5 @@ def model_of(encoder: Encoder, name: str | os.PathLike[str]) -> StoreModel:
 
 
 def _pooling(model: Any) -> str:
-    modes = (getattr(module, "get_pooling_mode_str", None) for module in model)
-    return "+".join(mode() for mode in modes if mode)
+    modes = [getattr(module, "pooling_mode", None) for module in model]
+    return "+".join(mode if isinstance(mode, str) else "+".join(mode) for mode in modes if mode)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from m3e.errors import DataError, SettingsError, StoreError
-from m3e.retrieval.filters import Filter
+from m3e.retrieval.filters import Condition
 from m3e.retrieval.stores.database import Database, Row, Vector
 from m3e.retrieval.stores.identity import StoreModel, model_of
 from m3e.retrieval.stores.url import StoreUrl
@@ -135,7 +135,7 @@ class Store:
             f"--model {model.name} --rebuild"
         )
 
-    def nearest(self, query: Vector, k: int, filters: Sequence[Filter] = ()) -> list[Hit]:
+    def nearest(self, query: Vector, k: int, conditions: Sequence[Condition] = ()) -> list[Hit]:
         """The ``k`` documents of the greatest cosine with a query's vector, best first, ties by id.
 
         Raises:
@@ -150,16 +150,16 @@ class Store:
             wanted = min(k, self.database.count(state["table"]))
             if wanted > self.database.most_hits:
                 raise SettingsError(f"{self.database.kind} gives at most {self.database.most_hits} hits; lower --top-k")
-            scored = self._scored(state, vector, wanted, filters) if wanted else []
+            scored = self._scored(state, vector, wanted, conditions) if wanted else []
         return [Hit(row.id, score, row.text, dict(row.metadata)) for score, row in scored[:k]]
 
     def _scored(
-        self, state: dict[str, Any], vector: Vector, k: int, filters: Sequence[Filter]
+        self, state: dict[str, Any], vector: Vector, k: int, conditions: Sequence[Condition]
     ) -> list[tuple[float, Row]]:
         """At least the best ``k`` rows, best first, with cosines that do not depend on the database's rounding."""
         asked = min(k + _SPARE, self.database.most_hits)
         while True:
-            rows = self.database.nearest(state["table"], vector, asked, filters, ann=state["ann"])
+            rows = self.database.nearest(state["table"], vector, asked, conditions, ann=state["ann"])
             scored = sorted(zip(cosines(vector, rows), rows, strict=True), key=lambda item: (-item[0], item[1].id))
             all_seen = len(rows) < asked or asked == self.database.most_hits
             if all_seen or scored[k - 1][0] - scored[-1][0] > _ROUNDING:

@@ -65,6 +65,11 @@ def parse_url(url: str) -> StoreUrl:
     return StoreUrl(scheme, place, name, _without_password(url))
 
 
+def no_store(url: StoreUrl) -> str:
+    """The message that there is nothing at ``url``."""
+    return f"there is no store at {url.shown}; make it with m3e index INPUT --store {url.shown} --model MODEL"
+
+
 def _split_scheme(url: str) -> tuple[Scheme, str]:
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", url)  # two letters at least: C:\ is a path
     if found is None:
