@@ -28,6 +28,7 @@ TRANSLATIONS = [
     ("docs/数据管线.md", "docs/data-pipeline.md"),
     ("docs/微调.md", "docs/fine-tuning.md"),
     ("docs/评测.md", "docs/evaluation.md"),
+    ("docs/检索.md", "docs/search.md"),
 ]
 PLANNED = "(planned)"
 ENVIRONMENT_PREFIX = re.compile(r"^(?:[A-Z_][A-Z0-9_]*=\S*\s+)+")
@@ -86,7 +87,7 @@ def command() -> Any:
 
     from m3e.cli import app
 
-    for module in ("data", "encode", "env", "eval", "finetune", "models", "quickstart", "report"):
+    for module in ("data", "encode", "env", "eval", "finetune", "index", "models", "quickstart", "report"):
         import_module(f"m3e.cli.{module}")
     return typer.main.get_command(app)
 

@@ -92,7 +92,9 @@ def open_documents(source: Path, *, field: str | None = None, id_field: str | No
         is_blank_row.append(document is None or document.text is None)
     last, superseded = _last_rows(hashes)
     if all(is_blank_row):
-        raise DataError(f"{source.name}: {chosen} is blank in all {len(hashes)} rows; name the column of texts: --field")
+        raise DataError(
+            f"{source.name}: {chosen} is blank in all {len(hashes)} rows; name the column of texts: --field"
+        )
     notes = [note for table in tables for note in table.notes]
     if chosen_id is None:
         notes.append("there is no column of ids (--id-field), so each id is a hash of text and metadata")
@@ -190,7 +192,7 @@ def _identifier(table: Table, index: int, value: Any) -> str | None:
     """An id as a string, whatever its type; ``None`` where the row has none."""
     if value is None or value == "":
         return None
-    if isinstance(value, dict | list | bytes) or isinstance(value, float) and value != value:
+    if isinstance(value, dict | list | bytes) or (isinstance(value, float) and value != value):
         raise DataError(f"{table.place(index)}: an id is a string or a number, not {value!r:.40}")
     return str(value)
 
@@ -216,9 +218,8 @@ def _check_unicode(table: Table, index: int, document: Document) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise DataError(
-                f"{table.place(index)}: the {what} holds half a character (a lone surrogate, {error.object[error.start]!r})"
-            ) from error
+            half = error.object[error.start]
+            raise DataError(f"{table.place(index)}: the {what} holds half a character (surrogate {half!r})") from error
 
 
 def _hash(identifier: str) -> int:

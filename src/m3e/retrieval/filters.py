@@ -93,7 +93,7 @@ def parse_filter(text: str) -> Filter:
             f"the filter {text!r} is not understood; write KEY=VALUE, or one of != < <= > >= in place of ="
         )
     key, sign, written = found.groups()
-    value = _parse_value(text, written)
+    value: str | float | datetime | None = _parse_value(text, written)
     if sign not in ("=", "==", "!=") and isinstance(value, str):
         value = _date(value)
         if value is None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from m3e.errors import SettingsError
 from m3e.retrieval.documents import Document, Documents, open_documents
 from m3e.retrieval.stores import Row, Store, StoreModel, StoreWriter, model_of, open_store
-from m3e.retrieval.stores.database import digest_of
+from m3e.retrieval.stores.database import Vector, digest_of
 
 if TYPE_CHECKING:
     from m3e.inference.encoder import Encoder
@@ -137,14 +137,12 @@ def _write(
     return counts
 
 
-def _write_batch(
-    documents: Sequence[Document], encoder: Encoder, writer: StoreWriter, counts: _Counts
-) -> None:
+def _write_batch(documents: Sequence[Document], encoder: Encoder, writer: StoreWriter, counts: _Counts) -> None:
     by_id = {document.id: document for document in documents}
     known = writer.digests(list(by_id))
     texts = {key: document.text for key, document in by_id.items() if document.text is not None}
     fresh = {key: text for key, text in texts.items() if known.get(key) != digest_of(text, by_id[key].metadata)}
-    vectors = encoder.encode_document(list(fresh.values())) if fresh else []
+    vectors: Iterable[Vector] = encoder.encode_document(list(fresh.values())) if fresh else []
     rows = [
         Row(key, text, by_id[key].metadata, vector)
         for (key, text), vector in zip(fresh.items(), vectors, strict=True)

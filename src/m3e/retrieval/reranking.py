@@ -28,7 +28,7 @@ def cross_encoder(name: str, *, device: str | None = None) -> Reranker:
     from sentence_transformers import CrossEncoder
 
     is_folder = Path(name).is_dir()
-    if not is_folder and (name.startswith((".", "/", "~")) or os.sep == "\\" and os.sep in name):
+    if not is_folder and (name.startswith((".", "/", "~")) or (os.sep == "\\" and os.sep in name)):
         raise ModelError(f"there is no reranker folder {name}")
     if not is_folder:
         check_hub(name)

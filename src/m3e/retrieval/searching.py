@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
-from m3e.errors import DataError, SettingsError
+from m3e.data.keys import is_blank
+from m3e.errors import DataError, HubUnreachableError, ModelError, SettingsError
 from m3e.retrieval.filters import Condition, Filter, conditions_of, passes
 from m3e.retrieval.fusion import Fusion, reciprocal_rank, weighted
 from m3e.retrieval.lexical import lexical_index
@@ -48,7 +49,7 @@ def search(
         SettingsError: a mode, filter or number that does not exist.
         StoreError: the encoder's model is not the store's.
     """
-    _check(encoder, query, top_k, mode)
+    check_search(query, top_k, mode)
     conditions = conditions_of(filters)
     wanted = max(top_k, rerank_depth) if reranker else top_k
     if encoder is not None:
@@ -66,17 +67,50 @@ def search(
     return hits[:top_k]
 
 
-def _check(encoder: Encoder | None, query: str, top_k: int, mode: Mode) -> None:
+def encoder_of(store: Store, model: str | None = None) -> Encoder:
+    """An encoder for searching a store: of the model that the store remembers, or of ``model`` if that is the same.
+
+    Raises:
+        StoreError: the model is another one; names both.
+        ModelError: the remembered model cannot be loaded; says that ``--model`` can name where it is now.
+    """
+    from m3e.inference.encoder import Encoder
+
+    own = store.model
+    if model is not None:
+        encoder = Encoder(model)
+        store.check_model(encoder, model)
+        return encoder
+    try:
+        encoder = Encoder(own.name)
+    except HubUnreachableError:
+        raise
+    except ModelError as error:
+        raise ModelError(
+            f"the store {store.url.shown} was made with the model {own}, which cannot be loaded any more: {error}; "
+            "name where it is now: --model FOLDER"
+        ) from error
+    store.check_model(encoder, f"what is now at {own.name}")
+    return encoder
+
+
+def check_search(query: str, top_k: int, mode: str) -> None:
+    """Refuse what no store can answer.
+
+    Raises:
+        DataError: a query without text.
+        SettingsError: a mode or number that does not exist.
+    """
     if mode not in get_args(Mode):
         raise SettingsError(f"the mode {mode!r} is not known; choose {', '.join(get_args(Mode))}")
     if top_k < 1:
         raise SettingsError(f"--top-k must be at least 1, not {top_k}")
-    if not query.strip():
+    if is_blank(query):
         raise DataError("the query is empty")
 
 
 def _lexical(store: Store, query: str, k: int, conditions: Sequence[Condition]) -> list[Hit]:
-    """The best documents by BM25 among those that meet the conditions; found by looking at ever more of the unfiltered ranking."""
+    """The best documents by BM25 that meet the conditions, found by looking at ever more of the whole ranking."""
     index = lexical_index(store)
     asked = k
     while True:

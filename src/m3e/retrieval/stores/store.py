@@ -10,13 +10,13 @@ from __future__ import annotations
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m3e.errors import DataError, SettingsError, StoreError
+from m3e.errors import DataError, M3EError, SettingsError, StoreError, first_line
 from m3e.retrieval.filters import Condition
 from m3e.retrieval.stores.database import Database, Row, Vector
 from m3e.retrieval.stores.identity import StoreModel, model_of
@@ -49,18 +49,36 @@ class Hit:
     metadata: dict[str, Any]
 
 
+class _Locked:
+    """One thread at a time, with the database's own errors as ours."""
+
+    def __init__(self, url: StoreUrl, database: Database) -> None:
+        self._url = url
+        self._database = database
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Database:
+        self._lock.acquire()
+        return self._database
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._lock.release()
+        if isinstance(error, self._database.errors) and not isinstance(error, M3EError):
+            reason = first_line(error)
+            raise StoreError(f"{self._database.kind} failed at {self._url.shown}: {reason}") from error
+
+
 class Store:
     """Opened by :func:`m3e.retrieval.open_store`; a context manager that closes it. Threads may share it.
 
     Attributes:
         url: where it is.
-        database: what holds it.
+        database: use as a context manager that gives the database: one thread at a time, errors as ours.
     """
 
     def __init__(self, url: StoreUrl, database: Database) -> None:
         self.url = url
-        self.database = database
-        self._lock = threading.RLock()
+        self.database = _Locked(url, database)
         self._trusted: weakref.ReferenceType[Any] | None = None
         self._trusted_as: dict[str, Any] | None = None
 
@@ -72,14 +90,14 @@ class Store:
 
     def close(self) -> None:
         """Let go of files and connections."""
-        with self._lock:
-            self.database.close()
+        with self.database as database:
+            database.close()
 
     @property
     def exists(self) -> bool:
         """Whether something was indexed into it."""
-        with self._lock:
-            return self.database.read_state(self.url.name) is not None
+        with self.database as database:
+            return database.read_state(self.url.name) is not None
 
     @property
     def model(self) -> StoreModel:
@@ -98,18 +116,18 @@ class Store:
 
     def count(self) -> int:
         """How many documents it holds."""
-        with self._lock:
-            return self.database.count(self._state()["table"])
+        with self.database as database:
+            return database.count(self._state()["table"])
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """Id and text of every document, in any order."""
-        with self._lock:
-            yield from self.database.texts(self._state()["table"])
+        with self.database as database:
+            yield from database.texts(self._state()["table"])
 
     def fetch(self, ids: Sequence[str]) -> dict[str, Row]:
         """The documents of these ids, those that are there."""
-        with self._lock:
-            return {row.id: row for row in self.database.fetch(self._state()["table"], ids)}
+        with self.database as database:
+            return {row.id: row for row in database.fetch(self._state()["table"], ids)}
 
     def check_model(self, encoder: Encoder, name: str = "this model") -> None:
         """Refuse an encoder whose vectors cannot be compared with the store's.
@@ -144,31 +162,18 @@ class Store:
         """
         if k < 1:
             raise SettingsError(f"--top-k must be at least 1, not {k}")
-        with self._lock:
+        with self.database as database:
             state = self._state()
             vector = _unit(query, state["model"]["dimension"])
-            wanted = min(k, self.database.count(state["table"]))
-            if wanted > self.database.most_hits:
-                raise SettingsError(f"{self.database.kind} gives at most {self.database.most_hits} hits; lower --top-k")
-            scored = self._scored(state, vector, wanted, conditions) if wanted else []
+            wanted = min(k, database.count(state["table"]))
+            if wanted > database.most_hits:
+                raise SettingsError(f"{database.kind} gives at most {database.most_hits} hits; lower --top-k")
+            scored = _scored(database, state, vector, wanted, conditions) if wanted else []
         return [Hit(row.id, score, row.text, dict(row.metadata)) for score, row in scored[:k]]
 
-    def _scored(
-        self, state: dict[str, Any], vector: Vector, k: int, conditions: Sequence[Condition]
-    ) -> list[tuple[float, Row]]:
-        """At least the best ``k`` rows, best first, with cosines that do not depend on the database's rounding."""
-        asked = min(k + _SPARE, self.database.most_hits)
-        while True:
-            rows = self.database.nearest(state["table"], vector, asked, conditions, ann=state["ann"])
-            scored = sorted(zip(cosines(vector, rows), rows, strict=True), key=lambda item: (-item[0], item[1].id))
-            all_seen = len(rows) < asked or asked == self.database.most_hits
-            if all_seen or scored[k - 1][0] - scored[-1][0] > _ROUNDING:
-                return scored
-            asked = min(4 * asked, self.database.most_hits)
-
     def _state(self) -> dict[str, Any]:
-        with self._lock:
-            state = self.database.read_state(self.url.name)
+        with self.database as database:
+            state = database.read_state(self.url.name)
         if state is None:
             raise StoreError(f"there is no store at {self.url.shown}; make it with m3e index INPUT --store --model")
         if state.get("format") != _FORMAT:
@@ -186,11 +191,11 @@ class Store:
         Raises:
             StoreError: without ``rebuild``, the store's vectors are another model's.
         """
-        with self._lock:
-            state = self.database.read_state(self.url.name)
+        with self.database as database:
+            state = database.read_state(self.url.name)
             if state is None:
                 state = _new_state(self.url.name, model, ann)
-                self.database.write_state(self.url.name, state)
+                database.write_state(self.url.name, state)
                 rebuild = False
             state = self._state()
             if not rebuild:
@@ -201,7 +206,7 @@ class Store:
                 if state["building"]:
                     state["retired"].append(state["building"]["table"])
                 state["building"] = {**building, "table": _new_table(self.url.name)}
-                self.database.write_state(self.url.name, state)
+                database.write_state(self.url.name, state)
             return StoreWriter(self, state, state["building"]["table"], ann=ann, replaces=True)
 
 
@@ -220,15 +225,17 @@ class StoreWriter:
         self._ann = ann
         self._dimension = (state["building"] if replaces else state)["model"]["dimension"]
         self._changed = False
-        for retired in state["retired"]:
-            store.database.drop_table(retired)
-        if state["retired"]:
-            self._update(retired=[])
-        store.database.create_table(table, self._dimension, ann=ann)
+        with store.database as database:
+            for retired in state["retired"]:
+                database.drop_table(retired)
+            if state["retired"]:
+                self._update(retired=[])
+            database.create_table(table, self._dimension, ann=ann)
 
     def digests(self, ids: Sequence[str]) -> dict[str, str]:
         """The digests of those documents that are in the table, by id."""
-        return self._locked(lambda database: database.digests(self._table, ids))
+        with self.store.database as database:
+            return database.digests(self._table, ids)
 
     def upsert(self, rows: Sequence[Row]) -> None:
         """Write documents of distinct ids; the same id replaces.
@@ -240,28 +247,32 @@ class StoreWriter:
         written = [Row(row.id, row.text, row.metadata, unit) for row, unit in zip(rows, units, strict=True)]
         if written:
             self._note_change()
-            self._locked(lambda database: database.upsert(self._table, written))
+            with self.store.database as database:
+                database.upsert(self._table, written)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Remove those documents that are there; how many."""
         present = list(self.digests(ids)) if ids else []
         if present:
             self._note_change()
-            self._locked(lambda database: database.delete(self._table, present))
+            with self.store.database as database:
+                database.delete(self._table, present)
         return len(present)
 
     def finish(self) -> None:
         """Build indexes, and let searches see the table where it replaces another."""
         state = self._state
-        if self._changed or self.replaces or self._ann != state["ann"] or state["unfinished"]:
-            self._locked(lambda database: database.finish(self._table, ann=self._ann))
-            fresh = {"revision": uuid.uuid4().hex, "unfinished": False, "ann": self._ann}
+        if not (self._changed or self.replaces or self._ann != state["ann"] or state["unfinished"]):
+            return
+        fresh = {"revision": uuid.uuid4().hex, "unfinished": False, "ann": self._ann}
+        with self.store.database as database:
+            database.finish(self._table, ann=self._ann)
             if not self.replaces:
                 self._update(**fresh)
                 return
             old = state["table"]
             self._update(**fresh, table=self._table, model=state["building"]["model"], building=None, retired=[old])
-            self._locked(lambda database: database.drop_table(old))
+            database.drop_table(old)
             self._update(retired=[])
 
     def _note_change(self) -> None:
@@ -271,11 +282,8 @@ class StoreWriter:
 
     def _update(self, **changes: Any) -> None:
         self._state.update(changes)
-        self._locked(lambda database: database.write_state(self.store.url.name, self._state))
-
-    def _locked(self, work: Callable[[Database], Any]) -> Any:
-        with self.store._lock:
-            return work(self.store.database)
+        with self.store.database as database:
+            database.write_state(self.store.url.name, self._state)
 
 
 def cosines(query: Vector, rows: Sequence[Row]) -> list[float]:
@@ -286,6 +294,20 @@ def cosines(query: Vector, rows: Sequence[Row]) -> list[float]:
     lengths = np.sqrt(np.square(vectors).sum(axis=1))
     products = (vectors * query.astype(np.float64)).sum(axis=1)
     return [float(value) for value in np.clip(products / lengths, -1, 1)]
+
+
+def _scored(
+    database: Database, state: dict[str, Any], vector: Vector, k: int, conditions: Sequence[Condition]
+) -> list[tuple[float, Row]]:
+    """At least the best ``k`` rows, best first, with cosines that do not depend on the database's rounding."""
+    asked = min(k + _SPARE, database.most_hits)
+    while True:
+        rows = database.nearest(state["table"], vector, asked, conditions, ann=state["ann"])
+        scored = sorted(zip(cosines(vector, rows), rows, strict=True), key=lambda item: (-item[0], item[1].id))
+        all_seen = len(rows) < asked or asked == database.most_hits
+        if all_seen or scored[k - 1][0] - scored[-1][0] > _ROUNDING:
+            return scored
+        asked = min(4 * asked, database.most_hits)
 
 
 def _unit(vector: Vector, dimension: int, what: str = "the query") -> Vector:

@@ -90,7 +90,7 @@ def _split_scheme(url: str) -> tuple[Scheme, str]:
 
 def _split_name(rest: str) -> tuple[str, str]:
     place, _, fragment = rest.partition("#")
-    base, mark, query = place.partition("?")
+    base, _, query = place.partition("?")
     options = parse_qsl(query, keep_blank_values=True)
     named = [value for key, value in options if key == "collection"]
     others = [(key, value) for key, value in options if key != "collection"]
