@@ -81,7 +81,10 @@ class LanceDatabase:
                 pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
             ]
         )
-        self._connection.create_table(table, schema=schema, exist_ok=True)
+        try:
+            self._connection.open_table(table)
+        except (ValueError, OSError):  # which of them depends on the release
+            self._connection.create_table(table, schema=schema)
 
     def drop_table(self, table: str) -> None:
         """Remove a table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ _STATES = "m3e_stores"
 _COLUMNS = ["id", "text", "metadata", "vector"]
 _LONGEST_ID, _LONGEST_TEXT = 1024, 65_535
 _AT_ONCE = 1000
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _HNSW = {"M": 16, "efConstruction": 200}
 
 
@@ -31,6 +33,9 @@ def open_database(url: StoreUrl, *, create: bool) -> MilvusDatabase:
         from pymilvus import MilvusClient, MilvusException
     except ImportError as error:
         raise MissingExtraError("pymilvus", "milvus") from error
+    # errors are raised too, and milvus-lite's lack of timestamps would be said for every scan
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    logging.getLogger("grpc").setLevel(logging.CRITICAL)
     if not url.is_server:
         return _open_file(url, create)
     try:
@@ -76,7 +81,7 @@ class MilvusDatabase:
         if not self._client.has_collection(_STATES):
             return None
         self._load(_STATES)
-        found = self._client.get(_STATES, ids=[store], output_fields=["state"])
+        found = self._client.query(_STATES, filter=_id_in([store]), output_fields=["state"])
         return dict(json.loads(found[0]["state"])) if found else None
 
     def write_state(self, store: str, state: Mapping[str, Any]) -> None:
@@ -127,7 +132,7 @@ class MilvusDatabase:
     def delete(self, table: str, ids: Sequence[str]) -> None:
         """Remove rows."""
         for part in _parts(ids):
-            self._client.delete(table, ids=list(part))
+            self._client.delete(table, filter=_id_in(part))
 
     def finish(self, table: str, *, ann: bool) -> None:
         """Where the choice of index has changed, build the other one."""
@@ -206,7 +211,7 @@ class MilvusDatabase:
     def _chosen(self, table: str, ids: Sequence[str], columns: list[str]) -> Iterator[dict[str, Any]]:
         self._load(table)
         for part in _parts(ids):
-            yield from self._client.get(table, ids=list(part), output_fields=columns)
+            yield from self._client.query(table, filter=_id_in(part), output_fields=columns)
 
 
 def _index_of(ann: bool) -> dict[str, Any]:
@@ -221,9 +226,18 @@ def _row(entity: Mapping[str, Any]) -> Row:
     return row_of(entity["id"], entity["text"], entity["metadata"], entity["vector"])
 
 
+def _id_in(ids: Sequence[str]) -> str:
+    # the client's own lists of ids do not escape quotes and backslashes
+    return f"id in [{', '.join(map(_quoted, ids))}]"
+
+
+def _quoted(text: str) -> str:
+    return f'"{text.translate(_ESCAPES)}"'
+
+
 def _expression(item: Condition) -> str:
     facet = f'facets["{item.facet}"]'
-    operand = json.dumps(item.operand, ensure_ascii=False) if isinstance(item.operand, str) else repr(item.operand)
+    operand = _quoted(item.operand) if isinstance(item.operand, str) else repr(item.operand)
     if item.operator == "!=":
         return f"(not exists {facet} or {facet} != {operand})"
     return f"({facet} {'==' if item.operator == '=' else item.operator} {operand})"
