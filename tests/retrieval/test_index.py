@@ -26,7 +26,7 @@ def passages(count: int) -> list[dict[str, Any]]:
     return [
         {
             "id": f"{at:05d}",
-            "text": f"{GOODS[at % 10]}{QUESTIONS[at // 10 % 7]}，第{at}号仓在{GOODS[at // 70 % 10]}{at * 7919 % 1013}弄",
+            "text": f"{GOODS[at % 10]}{QUESTIONS[at // 10 % 7]}，第{at}号{GOODS[at // 70 % 10]}{at * 7919 % 1013}弄",
             "n": at,
         }
         for at in range(count)
