@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ _STATES = "m3e_stores"
 _COLUMNS = ["id", "text", "metadata", "vector"]
 _LONGEST_ID, _LONGEST_TEXT = 1024, 65_535
 _AT_ONCE = 1000
+_open_files: Counter[str] = Counter()
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _HNSW = {"M": 16, "efConstruction": 200}
 
@@ -34,8 +36,8 @@ def open_database(url: StoreUrl, *, create: bool) -> MilvusDatabase:
     except ImportError as error:
         raise MissingExtraError("pymilvus", "milvus") from error
     # errors are raised too, and milvus-lite's lack of timestamps would be said for every scan
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-    logging.getLogger("grpc").setLevel(logging.CRITICAL)
+    for name in ("pymilvus", "milvus_lite", "grpc"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     if not url.is_server:
         return _open_file(url, create)
     try:
@@ -54,13 +56,25 @@ def _open_file(url: StoreUrl, create: bool) -> MilvusDatabase:
         raise StoreError(no_store(url))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        import milvus_lite  # noqa: F401
+        from milvus_lite.server_manager import server_manager_instance as servers
     except ImportError as error:
         raise MissingExtraError("milvus-lite", "milvus") from error
+    name = os.path.realpath(path)
     try:
-        return MilvusDatabase(MilvusClient(os.fspath(path)))
+        database = MilvusDatabase(MilvusClient(name), on_close=lambda: _release(name, servers))
     except Exception as error:  # milvus-lite fails with whatever its storage does
-        raise StoreError(f"the store {url.shown} cannot be opened: {first_line(error)}") from error
+        raise StoreError(
+            f"the store {url.shown} cannot be opened; is it open in another process? ({first_line(error)})"
+        ) from error
+    _open_files[name] += 1
+    return database
+
+
+def _release(name: str, servers: Any) -> None:
+    """Let other processes have the file when the last of this process's stores in it is closed."""
+    _open_files[name] -= 1
+    if not _open_files[name]:
+        servers.release_server(name)
 
 
 class MilvusDatabase:
@@ -69,11 +83,12 @@ class MilvusDatabase:
     kind = "Milvus"
     most_hits = 16_384
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, on_close: Callable[[], None] = lambda: None) -> None:
         from pymilvus import MilvusException
 
         self.errors: tuple[type[Exception], ...] = (MilvusException,)
         self._client = client
+        self._on_close = on_close
         self._loaded: set[str] = set()
 
     def read_state(self, store: str) -> dict[str, Any] | None:
@@ -183,6 +198,8 @@ class MilvusDatabase:
     def close(self) -> None:
         """Let go of the file or the connection."""
         self._client.close()
+        self._on_close()
+        self._on_close = lambda: None
 
     def _create(self, name: str, texts: Mapping[str, int], *, dimension: int, facets: bool, ann: bool) -> None:
         from pymilvus import DataType
