@@ -163,6 +163,12 @@ def test_every_option_of_a_command_is_described(page: str, name: str, command: A
     assert option_spans(read(ROOT / page)) == known
 
 
+@pytest.mark.parametrize("page", ["docs/search.md", "docs/检索.md"])
+def test_every_option_of_index_and_search_is_described(page: str, command: Any) -> None:
+    known = options(subcommands(command)["index"]) | options(subcommands(command)["search"])
+    assert option_spans(read(ROOT / page)) == {option for option in known if option.startswith("--")} - {"--help"}
+
+
 def test_architecture_marks_exactly_the_commands_that_are_missing(command: Any) -> None:
     rows = re.findall(r"^\| (`m3e (\w+)[^|]*) \|", read(ROOT / "docs" / "architecture.md"), re.MULTILINE)
     marked = {name: PLANNED in cell for cell, name in rows}

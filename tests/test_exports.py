@@ -23,6 +23,7 @@ def test_the_surface_of_the_package() -> None:
         ("m3e.training", {"FineTuner", "FineTuneOptions", "LoraTraining", "BitFitTraining", "PrefixTraining"}),
         ("m3e.inference", {"Encoder"}),
         ("m3e.models", {"load"}),
+        ("m3e.retrieval", {"index_file", "open_store", "search"}),
         ("m3e.evaluation", {"evaluate"}),
         ("uniem", {"FineTuner", "Uniem"}),
         ("uniem.finetuner", {"FineTuner"}),

@@ -26,7 +26,7 @@ from m3e.data.text_files import is_readable_name, read_table
 from m3e.errors import DataError
 from m3e.files import hash_file, hash_settings, json_safe
 from m3e.inference.vectors import TEXT_FIELDS
-from m3e.retrieval.stores.database import digest_of
+from m3e.retrieval.stores.database import digest_of, dump_metadata
 
 ID_FIELDS = ("id", "_id")
 """Columns that hold ids where none is named."""
@@ -214,7 +214,11 @@ def _json_value(value: Any) -> Any:
 
 def _check_unicode(table: Table, index: int, document: Document) -> None:
     """Refuse half characters, which JSON can spell and no database keeps."""
-    for what, text in (("id", document.id), ("text", document.text or ""), ("metadata", str(document.metadata))):
+    for what, text in (
+        ("id", document.id),
+        ("text", document.text or ""),
+        ("metadata", dump_metadata(document.metadata)),
+    ):
         try:
             text.encode()
         except UnicodeEncodeError as error:

@@ -106,11 +106,13 @@ class ChromaDatabase:
         """One transaction for each thousand rows."""
         collection = self._client.get_collection(table, embedding_function=None)
         for part in _parts(rows):
+            before = collection.get(ids=[row.id for row in part], include=["metadatas"])
+            names = {key: set(item) for key, item in zip(before["ids"], before["metadatas"], strict=True)}
             collection.upsert(
                 ids=[row.id for row in part],
                 embeddings=[row.vector for row in part],
                 documents=[row.text for row in part],
-                metadatas=[self._metadata(collection, row) for row in part],
+                metadatas=[_metadata(row, names.get(row.id, set())) for row in part],
             )
 
     def delete(self, table: str, ids: Sequence[str]) -> None:
@@ -180,12 +182,15 @@ class ChromaDatabase:
         except NotFoundError:
             return None
 
-    def _metadata(self, collection: Any, row: Row) -> dict[str, str | float]:
-        return {**facets(row.metadata), _METADATA: dump_metadata(row.metadata), _DIGEST: row.digest}
-
 
 def _parts(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE))
+
+
+def _metadata(row: Row, before: set[str]) -> dict[str, str | float | None]:
+    """What Chroma shall hold beside the text; it merges with what was there, and only ``None`` takes a name out."""
+    filed = {**facets(row.metadata), _METADATA: dump_metadata(row.metadata), _DIGEST: row.digest}
+    return {**dict.fromkeys(sorted(before - filed.keys())), **filed}
 
 
 def _rows(ids: Sequence[str], texts: Sequence[str], metadata: Sequence[Any], vectors: Sequence[Any]) -> list[Row]:

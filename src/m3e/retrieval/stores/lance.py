@@ -81,7 +81,10 @@ class LanceDatabase:
                 pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
             ]
         )
-        self._connection.create_table(table, schema=schema, exist_ok=True)
+        try:
+            self._connection.open_table(table)
+        except (ValueError, OSError):  # which of them depends on the release
+            self._connection.create_table(table, schema=schema)
 
     def drop_table(self, table: str) -> None:
         """Remove a table."""
@@ -120,13 +123,15 @@ class LanceDatabase:
 
     def finish(self, table: str, *, ann: bool) -> None:
         """Compact; in large tables index ids and, for ``ann``, vectors (IVF over HNSW with 8-bit numbers)."""
+        from lancedb.index import BTree, HnswSq
+
         opened = self._connection.open_table(table)
         if opened.count_rows() >= _INDEXED_FROM:
             present = {column for index in opened.list_indices() for column in index.columns}
             if "id" not in present:
-                opened.create_scalar_index("id")
+                opened.create_index("id", config=BTree())
             if ann and "vector" not in present:
-                opened.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_HNSW_SQ")
+                opened.create_index("vector", config=HnswSq(distance_type="cosine"))
         opened.optimize(cleanup_older_than=_OLD_VERSIONS)
 
     def count(self, table: str) -> int:

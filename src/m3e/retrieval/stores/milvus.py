@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ _STATES = "m3e_stores"
 _COLUMNS = ["id", "text", "metadata", "vector"]
 _LONGEST_ID, _LONGEST_TEXT = 1024, 65_535
 _AT_ONCE = 1000
+_open_files: Counter[str] = Counter()
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _HNSW = {"M": 16, "efConstruction": 200}
 
 
@@ -31,6 +35,9 @@ def open_database(url: StoreUrl, *, create: bool) -> MilvusDatabase:
         from pymilvus import MilvusClient, MilvusException
     except ImportError as error:
         raise MissingExtraError("pymilvus", "milvus") from error
+    # errors are raised too, and milvus-lite's lack of timestamps would be said for every scan
+    for name in ("pymilvus", "milvus_lite", "grpc"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     if not url.is_server:
         return _open_file(url, create)
     try:
@@ -49,13 +56,25 @@ def _open_file(url: StoreUrl, create: bool) -> MilvusDatabase:
         raise StoreError(no_store(url))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        import milvus_lite  # noqa: F401
+        from milvus_lite.server_manager import server_manager_instance as servers
     except ImportError as error:
         raise MissingExtraError("milvus-lite", "milvus") from error
+    name = os.path.realpath(path)
     try:
-        return MilvusDatabase(MilvusClient(os.fspath(path)))
+        database = MilvusDatabase(MilvusClient(name), on_close=lambda: _release(name, servers))
     except Exception as error:  # milvus-lite fails with whatever its storage does
-        raise StoreError(f"the store {url.shown} cannot be opened: {first_line(error)}") from error
+        raise StoreError(
+            f"the store {url.shown} cannot be opened; is it open in another process? ({first_line(error)})"
+        ) from error
+    _open_files[name] += 1
+    return database
+
+
+def _release(name: str, servers: Any) -> None:
+    """Let other processes have the file when the last of this process's stores in it is closed."""
+    _open_files[name] -= 1
+    if not _open_files[name]:
+        servers.release_server(name)
 
 
 class MilvusDatabase:
@@ -64,11 +83,12 @@ class MilvusDatabase:
     kind = "Milvus"
     most_hits = 16_384
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, on_close: Callable[[], None] = lambda: None) -> None:
         from pymilvus import MilvusException
 
         self.errors: tuple[type[Exception], ...] = (MilvusException,)
         self._client = client
+        self._on_close = on_close
         self._loaded: set[str] = set()
 
     def read_state(self, store: str) -> dict[str, Any] | None:
@@ -76,7 +96,7 @@ class MilvusDatabase:
         if not self._client.has_collection(_STATES):
             return None
         self._load(_STATES)
-        found = self._client.get(_STATES, ids=[store], output_fields=["state"])
+        found = self._client.query(_STATES, filter=_id_in([store]), output_fields=["state"])
         return dict(json.loads(found[0]["state"])) if found else None
 
     def write_state(self, store: str, state: Mapping[str, Any]) -> None:
@@ -127,7 +147,7 @@ class MilvusDatabase:
     def delete(self, table: str, ids: Sequence[str]) -> None:
         """Remove rows."""
         for part in _parts(ids):
-            self._client.delete(table, ids=list(part))
+            self._client.delete(table, filter=_id_in(part))
 
     def finish(self, table: str, *, ann: bool) -> None:
         """Where the choice of index has changed, build the other one."""
@@ -178,6 +198,8 @@ class MilvusDatabase:
     def close(self) -> None:
         """Let go of the file or the connection."""
         self._client.close()
+        self._on_close()
+        self._on_close = lambda: None
 
     def _create(self, name: str, texts: Mapping[str, int], *, dimension: int, facets: bool, ann: bool) -> None:
         from pymilvus import DataType
@@ -206,7 +228,7 @@ class MilvusDatabase:
     def _chosen(self, table: str, ids: Sequence[str], columns: list[str]) -> Iterator[dict[str, Any]]:
         self._load(table)
         for part in _parts(ids):
-            yield from self._client.get(table, ids=list(part), output_fields=columns)
+            yield from self._client.query(table, filter=_id_in(part), output_fields=columns)
 
 
 def _index_of(ann: bool) -> dict[str, Any]:
@@ -221,9 +243,18 @@ def _row(entity: Mapping[str, Any]) -> Row:
     return row_of(entity["id"], entity["text"], entity["metadata"], entity["vector"])
 
 
+def _id_in(ids: Sequence[str]) -> str:
+    # the client's own lists of ids do not escape quotes and backslashes
+    return f"id in [{', '.join(map(_quoted, ids))}]"
+
+
+def _quoted(text: str) -> str:
+    return f'"{text.translate(_ESCAPES)}"'
+
+
 def _expression(item: Condition) -> str:
     facet = f'facets["{item.facet}"]'
-    operand = json.dumps(item.operand, ensure_ascii=False) if isinstance(item.operand, str) else repr(item.operand)
+    operand = _quoted(item.operand) if isinstance(item.operand, str) else repr(item.operand)
     if item.operator == "!=":
         return f"(not exists {facet} or {facet} != {operand})"
     return f"({facet} {'==' if item.operator == '=' else item.operator} {operand})"

@@ -137,7 +137,7 @@ class PostgresDatabase:
     def fetch(self, table: str, ids: Sequence[str]) -> list[Row]:
         """Rows by id."""
         found = self._run(f"SELECT id, text, metadata::text, vector FROM {table} WHERE id = ANY(%s)", [list(ids)])
-        return [row_of(*row) for row in found.fetchall()]
+        return [_row(*row) for row in found.fetchall()]
 
     def nearest(self, table: str, vector: Vector, k: int, conditions: Sequence[Condition], *, ann: bool) -> list[Row]:
         """A scan of all vectors, unless ``ann`` and there is an index."""
@@ -154,7 +154,7 @@ class PostgresDatabase:
                 f"SELECT id, text, metadata::text, vector FROM {table} {where} ORDER BY vector <=> %s LIMIT %s",
                 [*operands, vector, k],
             ).fetchall()
-        return [row_of(*row) for row in found]
+        return [_row(*row) for row in found]
 
     def texts(self, table: str) -> Iterator[tuple[str, str]]:
         """Id and text of every row."""
@@ -175,6 +175,11 @@ class PostgresDatabase:
     def _run(self, statement: str, operands: Sequence[Any] = ()) -> Any:
         # without operands a percent sign is no placeholder; there is none in our statements either way
         return self._connection.execute(statement, operands or None)
+
+
+def _row(identifier: str, text: str, metadata: str, vector: Any) -> Row:
+    # pgvector gives a NumPy array, or since 0.4 a class of its own
+    return row_of(identifier, text, metadata, vector.to_numpy() if hasattr(vector, "to_numpy") else vector)
 
 
 def _sql(item: Condition) -> tuple[str, list[str | float]]:

@@ -35,7 +35,10 @@ def open_database(url: StoreUrl, *, create: bool) -> QdrantDatabase:
     except ImportError as error:
         raise MissingExtraError("qdrant-client", "qdrant") from error
     if url.is_server:
-        database = QdrantDatabase(QdrantClient(url=url.place, api_key=os.environ.get(KEY_VARIABLE), timeout=60))
+        client = QdrantClient(
+            url=url.place, api_key=os.environ.get(KEY_VARIABLE), timeout=60, check_compatibility=False
+        )
+        database = QdrantDatabase(client)
         try:
             database.read_state(url.name)
         except database.errors as error:
