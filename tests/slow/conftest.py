@@ -1,15 +1,32 @@
-"""What the slow tests share: an old stack, miniature models."""
+"""What the slow tests share: an old stack, miniature models, a browser."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import pair_rows, write_mini
 from tests.slow.processes import OLD_STACK, ROOT, environment_of
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's chromium, driven by Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="wants playwright: pip install playwright")
+    if CHROMIUM is None:
+        pytest.skip("wants a browser: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

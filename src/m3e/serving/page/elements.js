@@ -31,6 +31,5 @@ function passage(text) {
 }
 
 function legend(words, scale) {
-  const ramp = make("span", { className: "ramp", "aria-hidden": "true" });
-  return make("p", { className: "legend hint" }, ramp, say(make("span"), words, legendValues(scale)));
+  return make("p", { className: "legend hint" }, say(make("span"), words, legendValues(scale)));
 }

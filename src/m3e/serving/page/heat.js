@@ -15,8 +15,10 @@ function drawHeat(box, sentences, matrix) {
   table.addEventListener("focusin", ({ target }) => showPair(chosen, sentences, matrix, target));
   table.addEventListener("keydown", (event) => moveCell(event, table));
   const closest = pairs.sort((left, right) => right.score - left.score).slice(0, CLOSEST);
+  const colours = legend("similarity.legend", scale);
+  colours.prepend(make("span", { className: "ramp", "aria-hidden": "true" }));
   box.replaceChildren(
-    legend("similarity.legend", scale),
+    colours,
     make("div", { className: "scroll" }, table),
     chosen,
     say(make("h3"), "similarity.closest"),
