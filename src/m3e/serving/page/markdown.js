@@ -3,7 +3,7 @@
 const FENCE = /^\s*(```+|~~~+)\s*(\S*)/;
 const ITEM = /^(\s*)(?:[-*+]|(\d+)[.)])\s+(.*)$/;
 const TABLE_RULE = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
-const BLOCK = /^\s*(```|~~~|#{1,6}\s|>|\||[-*+]\s|\d+[.)]\s)/;
+const BLOCK = /^\s*(<!--|```|~~~|#{1,6}\s|>|\||[-*+]\s|\d+[.)]\s)/;
 
 function markdown(text) {
   const source = text.split(/\r?\n/);
