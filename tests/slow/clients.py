@@ -105,7 +105,7 @@ def chroma(target: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     options = {"api_base": target["base_url"], "api_key": settings["key"]}
     passages = OpenAIEmbeddingFunction(model_name=target["name"], **options)
     queries = OpenAIEmbeddingFunction(model_name=f"{target['name']}:query", **options)
-    collection = chromadb.EphemeralClient().create_collection(f"c{len(target['name'])}", embedding_function=passages)
+    collection = chromadb.EphemeralClient().create_collection(f"trial-{target['name']}", embedding_function=passages)
     collection.add(ids=list(map(str, range(len(settings["documents"])))), documents=settings["documents"])
     found = collection.query(query_texts=[settings["documents"][3]], n_results=1)
     return {
