@@ -66,7 +66,7 @@ def pip(python: Path | str, *arguments: str, seconds: int = 420) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def environment_of(requirements: Sequence[str]) -> Path:
+def environment_of(requirements: Sequence[str], seconds: int = 420) -> Path:
     """The Python of a virtual environment with ``requirements`` and without m3e; made once, kept in the user's cache.
 
     It is made under a temporary name and renamed, so that a stopped run leaves nothing that looks finished.
@@ -80,7 +80,7 @@ def environment_of(requirements: Sequence[str]) -> Path:
         temporary = cache / f".{name}.{uuid.uuid4().hex[:8]}"
         try:
             subprocess.run([sys.executable, "-m", "venv", str(temporary)], check=True, capture_output=True)
-            pip(temporary / "bin" / "python", "install", "-q", *requirements)
+            pip(temporary / "bin" / "python", "install", "-q", *requirements, seconds=seconds)
             if not folder.exists():
                 temporary.rename(folder)
         finally:

@@ -61,7 +61,7 @@ def use(
 
     def run(client: str) -> dict[str, dict[str, Any]]:
         try:
-            python = environment_of(CLIENTS[client])
+            python = environment_of(CLIENTS[client], seconds=1200)
         except AssertionError as error:
             pytest.skip(f"{', '.join(CLIENTS[client])} cannot be installed here: {str(error).strip()[-300:]}")
         folder = tmp_path_factory.mktemp(client)
