@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,12 @@ def pip(python: Path | str, *arguments: str, seconds: int = 420) -> None:
     if done.returncode and offline:
         pytest.skip(f"no package index can be reached: {offline[-1]}")
     assert done.returncode == 0, done.stderr
+
+
+def our_torch() -> str:
+    """The torch that m3e itself asks for; left to themselves, environments would fetch the newest, several GB of it."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    return str(next(item for item in dependencies if item.startswith("torch>")))
 
 
 def environment_of(requirements: Sequence[str], seconds: int = 420) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from m3e import Encoder
-from tests.slow.processes import environment_of, run_m3e
+from tests.slow.processes import environment_of, our_torch, run_m3e
 from tests.slow.served import served
 
 pytestmark = pytest.mark.slow
@@ -28,9 +28,9 @@ DOCUMENTS += ["How do I return an order?", "长" * 700, "🙂 emoji 与 ＡＢ�
 QUERIES = ["油漆放在哪里", "Where are the screws?"]
 CLIENTS = {
     "openai": ("openai",),
-    "langchain": ("langchain-openai", "langchain-huggingface[full]"),
-    "llama_index": ("llama-index-embeddings-openai-like", "llama-index-embeddings-huggingface"),
-    "chroma": ("chromadb", "sentence-transformers", "openai"),
+    "langchain": ("langchain-openai", "langchain-huggingface[full]", our_torch()),
+    "llama_index": ("llama-index-embeddings-openai-like", "llama-index-embeddings-huggingface", our_torch()),
+    "chroma": ("chromadb", "sentence-transformers", "openai", our_torch()),
     "semantic_kernel": ("semantic-kernel[hugging-face]",),
 }
 IGNORE_PROMPTS = ("chroma", "semantic_kernel")
