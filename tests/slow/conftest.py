@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import pair_rows, write_mini
-from tests.slow.processes import OLD_STACK, ROOT, environment_of
+from tests.slow.processes import OLD_STACK, environment_of, our_torch
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -32,9 +31,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def old_python() -> Path:
     """A Python with sentence-transformers 5.1 and transformers 4.57, the oldest that our folders promise to load in."""
-    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
-    torch = next(item for item in dependencies if item.startswith("torch>"))
-    return environment_of([*OLD_STACK, torch])
+    return environment_of([*OLD_STACK, our_torch()])
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +67,13 @@ def pip(python: Path | str, *arguments: str, seconds: int = 420) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def environment_of(requirements: Sequence[str]) -> Path:
+def our_torch() -> str:
+    """The torch that m3e itself asks for; left to themselves, environments would fetch the newest, several GB of it."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    return str(next(item for item in dependencies if item.startswith("torch>")))
+
+
+def environment_of(requirements: Sequence[str], seconds: int = 420) -> Path:
     """The Python of a virtual environment with ``requirements`` and without m3e; made once, kept in the user's cache.
 
     It is made under a temporary name and renamed, so that a stopped run leaves nothing that looks finished.
@@ -80,7 +87,7 @@ def environment_of(requirements: Sequence[str]) -> Path:
         temporary = cache / f".{name}.{uuid.uuid4().hex[:8]}"
         try:
             subprocess.run([sys.executable, "-m", "venv", str(temporary)], check=True, capture_output=True)
-            pip(temporary / "bin" / "python", "install", "-q", *requirements)
+            pip(temporary / "bin" / "python", "install", "-q", *requirements, seconds=seconds)
             if not folder.exists():
                 temporary.rename(folder)
         finally:

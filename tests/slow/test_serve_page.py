@@ -189,7 +189,10 @@ def test_cells_are_walked_by_keyboard(open_page: Any, server: str) -> None:
 
 def test_passages_are_ranked_as_the_encoder_ranks_them(open_page: Any, server: str, encoder: Encoder) -> None:
     page = open_page(server, "ranking")
+    asked: dict[str, list[str]] = {}
+    page.on("request", lambda request: asked.update({request.post_data_json["model"]: request.post_data_json["input"]}))
     rank(page, "买的东西能退吗", PASSAGES)
+    assert asked == {"m3e-tiny": PASSAGES, "m3e-tiny:query": ["买的东西能退吗"]}
     scores = encoder.encode_document(PASSAGES) @ encoder.encode_query(["买的东西能退吗"])[0]
     order = np.argsort(-scores)
     assert texts(page, "#ranking .ranked .passage") == [PASSAGES[index] for index in order]
