@@ -124,6 +124,14 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     assert hidden(tmp_path) == []
 
 
+def test_a_stopped_run_of_a_static_model_goes_on(source: Path, tmp_path: Path, encoded: list[str]) -> None:
+    stopped("m3e-static", source, tmp_path / "v.npy")
+    encoded.clear()
+    assert encode_file("m3e-static", source, tmp_path / "v.npy").kept_rows == 20
+    assert encoded == TEXTS[20:]
+    assert np.abs(np.load(tmp_path / "v.npy") - Encoder("m3e-static").encode(TEXTS)).max() < 1e-6
+
+
 def test_a_run_that_goes_on_keeps_its_dtype_bounds_and_threads(
     mini_folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

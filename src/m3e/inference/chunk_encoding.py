@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from m3e.errors import ModelError
+from m3e.files import json_safe
 from m3e.inference.api import ApiEncoder
 from m3e.inference.api_options import ApiOptions
 from m3e.inference.chunk_store import EncodedChunk
@@ -77,7 +78,8 @@ class ChunkEncoder:
         self.plan = plan
         self.encoder = _open(plan)
         self._prompt = plan.prompt if isinstance(self.encoder, ApiEncoder) else _prompt_of(self.encoder, plan.prompt)
-        self.settings = {**_settings(self.encoder), "prompt": self._prompt}
+        # as it will be read back: a static model has no length, which JSON has no number for
+        self.settings: dict[str, Any] = json_safe({**_settings(self.encoder), "prompt": self._prompt})
         if plan.model_hash not in (None, self.settings["model"]):
             raise ModelError(f"{plan.model} is not the model that the run began with; start the run again")
 
