@@ -126,10 +126,10 @@ def test_a_kill_before_the_first_chunk_and_one_while_the_file_is_written(tmp_pat
     assert out.read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
-def test_several_processes_write_the_same_bytes_and_end_with_their_parent(tmp_path: Path) -> None:
+def test_several_processes_write_the_same_bytes_and_end_with_their_parent(mini_model: Path, tmp_path: Path) -> None:
     source = write_texts(tmp_path / "t.jsonl", 20_000)
-    command = ("encode", "m3e-tiny", source, "--dtype", "fp32", "--device", "cpu,cpu", "--workers", "2", "--out")
-    run_m3e("encode", "m3e-tiny", source, "--dtype", "fp32", "--out", tmp_path / "whole.npy")
+    command = ("encode", mini_model, source, "--dtype", "fp32", "--device", "cpu,cpu", "--workers", "2", "--out")
+    run_m3e("encode", mini_model, source, "--dtype", "fp32", "--out", tmp_path / "whole.npy")
     out = tmp_path / "v.npy"
     workers = kill_after_more_chunks(out, tmp_path / "log", *command, out, extra=0.5)
     assert len(workers) == 2
@@ -142,10 +142,10 @@ def test_several_processes_write_the_same_bytes_and_end_with_their_parent(tmp_pa
     assert out.read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
-def test_a_killed_worker_is_named(tmp_path: Path) -> None:
-    source = write_texts(tmp_path / "t.jsonl", 40_000)
+def test_a_killed_worker_is_named(mini_model: Path, tmp_path: Path) -> None:
+    source = write_texts(tmp_path / "t.jsonl", 80_000)
     out = tmp_path / "v.npy"
-    process = start_m3e(tmp_path / "log", "encode", "m3e-tiny", source, "--workers", "2", "--out", out)
+    process = start_m3e(tmp_path / "log", "encode", mini_model, source, "--workers", "2", "--out", out)
     end = time.monotonic() + 300
     while not chunks_in(out):
         assert process.poll() is None, (tmp_path / "log").read_text(errors="replace")
@@ -159,11 +159,11 @@ def test_a_killed_worker_is_named(tmp_path: Path) -> None:
     assert chunks_in(out) >= 1
 
 
-def test_a_ray_cluster_writes_the_same_bytes_and_goes_on(tmp_path: Path) -> None:
+def test_a_ray_cluster_writes_the_same_bytes_and_goes_on(mini_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed")
     source = write_texts(tmp_path / "t.jsonl", 40_000)
     out = tmp_path / "v.npy"
-    command = ("encode", "m3e-tiny", source, "--dtype", "fp32", "--out")
+    command = ("encode", mini_model, source, "--dtype", "fp32", "--out")
     run_m3e(*command, tmp_path / "whole.npy")
     kill_after_more_chunks(out, tmp_path / "log", *command, out, extra=0.1)
     kept = chunks_in(out)
