@@ -28,6 +28,7 @@ TRANSLATIONS = [
     ("docs/数据管线.md", "docs/data-pipeline.md"),
     ("docs/微调.md", "docs/fine-tuning.md"),
     ("docs/评测.md", "docs/evaluation.md"),
+    ("docs/编码.md", "docs/encoding.md"),
 ]
 PLANNED = "(planned)"
 ENVIRONMENT_PREFIX = re.compile(r"^(?:[A-Z_][A-Z0-9_]*=\S*\s+)+")
@@ -149,7 +150,12 @@ def test_commands_and_options_exist(path: Path, command: Any) -> None:
 
 @pytest.mark.parametrize(
     ("page", "name"),
-    [("docs/fine-tuning.md", "finetune"), ("docs/微调.md", "finetune")],
+    [
+        ("docs/fine-tuning.md", "finetune"),
+        ("docs/微调.md", "finetune"),
+        ("docs/encoding.md", "encode"),
+        ("docs/编码.md", "encode"),
+    ],
 )
 def test_every_option_of_a_command_is_described(page: str, name: str, command: Any) -> None:
     known = {option for option in options(subcommands(command)[name]) if option.startswith("--")} - {"--help"}

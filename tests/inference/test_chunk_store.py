@@ -62,9 +62,17 @@ def test_two_runs_do_not_write_one_output(store: ChunkStore) -> None:
     refused = pytest.raises(SettingsError, match=r"another m3e encode is writing .*v\.npy")
     with store.locked(), refused, ChunkStore(store.out).locked():
         pass
+    store.begin({"settings": {}})
+    store.put(EncodedChunk("a", VECTORS, 0))
     with ChunkStore(store.out).locked():
         pass
     assert [path.name for path in store.out.parent.iterdir()] == [".v.npy.parts"]
+
+
+def test_nothing_is_left_where_no_chunk_was_finished(store: ChunkStore) -> None:
+    with pytest.raises(KeyboardInterrupt), store.locked():
+        raise KeyboardInterrupt
+    assert list(store.out.parent.iterdir()) == []
 
 
 def test_a_full_disk_is_one_line_that_says_what_is_kept(store: ChunkStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ class ChunkStore:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs from writing the same output.
+        """Keep other runs from writing the same output; at the end a folder without chunks goes.
 
         Raises:
             SettingsError: one is doing so already.
@@ -76,7 +76,8 @@ class ChunkStore:
         try:
             import fcntl
         except ImportError:  # Windows has no advisory locks
-            yield
+            with self._removed_if_empty():
+                yield
             return
         path = self.out.with_name(f".{self.out.name}.lock")
         with self.named_errors():
@@ -87,9 +88,18 @@ class ChunkStore:
             except OSError as error:
                 raise SettingsError(f"another m3e encode is writing {self.out}; wait for it or stop it") from error
             try:
-                yield
+                with self._removed_if_empty():
+                    yield
             finally:
                 path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _removed_if_empty(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if not self.size():
+                self.remove()
 
     def put(self, chunk: EncodedChunk) -> None:
         """Keep a chunk.

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -31,6 +32,10 @@ def encode_in_processes(
     Raises:
         ModelError: a process failed, or was killed, as the system does where memory runs out.
     """
+    following = iter(chunks)
+    first = next(following, None)
+    if first is None:
+        return
     context = get_context("spawn")  # a fork would share threads that it does not have
     processes: dict[Any, Any] = {}
     try:
@@ -41,7 +46,7 @@ def encode_in_processes(
             process.start()
             theirs.close()
             processes[ours] = process
-        yield from _deal(processes, chunks)
+        yield from _deal(processes, chain([first], following))
     finally:
         for connection, process in processes.items():
             connection.close()
