@@ -30,6 +30,7 @@ TRANSLATIONS = [
     ("docs/评测.md", "docs/evaluation.md"),
     ("docs/服务.md", "docs/serving.md"),
     ("docs/检索.md", "docs/search.md"),
+    ("docs/编码.md", "docs/encoding.md"),
 ]
 PLANNED = "(planned)"
 ENVIRONMENT_PREFIX = re.compile(r"^(?:[A-Z_][A-Z0-9_]*=\S*\s+)+")
@@ -156,6 +157,8 @@ def test_commands_and_options_exist(path: Path, command: Any) -> None:
         ("docs/微调.md", "finetune"),
         ("docs/serving.md", "serve"),
         ("docs/服务.md", "serve"),
+        ("docs/encoding.md", "encode"),
+        ("docs/编码.md", "encode"),
     ],
 )
 def test_every_option_of_a_command_is_described(page: str, name: str, command: Any) -> None:

@@ -19,8 +19,6 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from m3e import load
-from m3e.inference import Encoder
-from m3e.inference.vectors import CHUNK_ROWS, encode_file
 from m3e.models.folder import save
 from tests.conftest import write_mini
 from tests.slow.processes import run_m3e, start_m3e
@@ -171,51 +169,3 @@ def test_a_kill_before_any_file_operation_of_saving_leaves_a_whole_model(mini_mo
     assert not outcomes[0]
     assert outcomes[-1], "the last run was not killed, and saved"
     assert len(outcomes) > 20, "too few operations were seen"
-
-
-@pytest.fixture
-def many_texts(tmp_path: Path) -> Path:
-    """Five chunks of texts, some of them longer than the model reads."""
-    rows = [f"今天{index}天气{'猫' * (100 if index % 1000 == 7 else index % 9)}" for index in range(5 * CHUNK_ROWS - 9)]
-    path = tmp_path / "texts.jsonl"
-    path.write_text("".join(json.dumps({"text": row}, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    return path
-
-
-def kill_after_the_first_chunk(command: tuple[str | Path, ...], out: Path, log: Path) -> None:
-    process = start_m3e(log, *command)
-    wait_until(lambda: any(out.with_name(f".{out.name}.parts").glob("0*.npy")), process)
-    kill(process)
-
-
-@pytest.mark.parametrize("ending", ["npy", "parquet", "safetensors"])
-def test_a_killed_encode_goes_on_to_the_same_bytes(
-    ending: str, mini_model: Path, many_texts: Path, tmp_path: Path
-) -> None:
-    out, whole = tmp_path / f"out.{ending}", tmp_path / f"whole.{ending}"
-    command = ("encode", mini_model, many_texts, "--out", out, "--dtype", "fp32", "--device", "cpu")
-    report = encode_file(Encoder(str(mini_model), dtype="fp32", device="cpu"), many_texts, whole)
-    assert report.cut == 21
-    kill_after_the_first_chunk(command, out, tmp_path / "log")
-    assert not out.exists()
-    again = run_m3e(*command)
-    assert "finished chunks of an earlier run were kept" in again.stdout
-    assert "21 texts are longer" in again.stdout, "chunks of the earlier run count too"
-    assert out.read_bytes() == whole.read_bytes()
-    assert not list(tmp_path.glob(".out*"))
-
-
-def test_old_parts_never_answer_for_a_changed_input(mini_model: Path, many_texts: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.npy"
-    command = ("encode", mini_model, many_texts, "--out", out, "--dtype", "fp32", "--device", "cpu")
-    out.write_bytes(b"an older file")
-    kill_after_the_first_chunk(command, out, tmp_path / "log")
-    assert out.read_bytes() == b"an older file"
-    before = many_texts.stat()
-    many_texts.write_text(many_texts.read_text("utf-8").replace("今天1天气", "今天2天气", 1), "utf-8")
-    os.utime(many_texts, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert many_texts.stat().st_size == before.st_size
-    again = run_m3e(*command)
-    assert "earlier run" not in again.stdout
-    encode_file(Encoder(str(mini_model), dtype="fp32", device="cpu"), many_texts, tmp_path / "whole.npy")
-    assert out.read_bytes() == (tmp_path / "whole.npy").read_bytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,11 +53,14 @@ class _ArrowRows:
         return row
 
 
-def read_parquet(path: Path, name: str) -> Table:
+def read_parquet(path: Path, name: str, columns: Sequence[str] | None = None) -> Table:
     """The table of a parquet file; string, large string, dictionary and list columns become Python values.
 
     Only the file's footer is read here; the rows are read from the file each time anew, a few at once:
     in memory are these and a page of each column, of whatever size the file's writer made it.
+
+    Args:
+        columns: those that rows are to have; all of them where one is not in the file.
 
     Raises:
         DataError: no parquet file, one without rows. A damaged page is met, and raises, when the rows are read.
@@ -66,24 +69,26 @@ def read_parquet(path: Path, name: str) -> Table:
         state = FileState.of(path, name)
         with pq.ParquetFile(path) as file:
             num_rows, schema = file.metadata.num_rows, file.schema_arrow
-            columns = tuple(schema.names)
+            names = tuple(schema.names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{name} cannot be read as parquet: {first_line(error)}") from error
     if num_rows == 0:
         raise DataError(f"{name} has no rows")
-    if len(set(columns)) < len(columns):
-        raise DataError(f"{name}: two columns have the same name ({', '.join(columns)}); rename one")
-    rows = _ArrowRows(partial(_parquet_batches, state), name, {})
+    if len(set(names)) < len(names):
+        raise DataError(f"{name}: two columns have the same name ({', '.join(names)}); rename one")
+    wanted = list(columns) if columns and set(columns) <= set(names) else None
+    rows = _ArrowRows(partial(_parquet_batches, state, wanted), name, {})
     nested = any(pa.types.is_nested(column.type) for column in schema)
-    return Table(name=name, columns=columns, rows=rows, is_uniform=True, may_hold_lists=nested)
+    return Table(name=name, columns=names, rows=rows, is_uniform=True, may_hold_lists=nested)
 
 
-def _parquet_batches(state: FileState) -> Iterator[Any]:
+def _parquet_batches(state: FileState, columns: list[str] | None) -> Iterator[Any]:
     state.check()
     with _open_parquet(state) as file:
         try:
             for index in range(file.num_row_groups):
-                yield from file.iter_batches(_rows_at_once(state, file, index), row_groups=[index], use_threads=False)
+                count = _rows_at_once(state, file, index)
+                yield from file.iter_batches(count, row_groups=[index], columns=columns, use_threads=False)
         except Exception:
             state.check()  # a change explains whatever went wrong
             raise

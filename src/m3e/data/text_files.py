@@ -6,7 +6,7 @@ import dataclasses
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +15,10 @@ from typing import IO, cast
 
 from m3e.data.arrow_tables import read_parquet
 from m3e.data.delimited import read_delimited
-from m3e.data.encodings import find_encoding, open_text
+from m3e.data.encodings import OpenText, find_encoding, open_text
 from m3e.data.file_state import FileState
 from m3e.data.json_rows import read_json
-from m3e.data.tables import Table
+from m3e.data.tables import Row, Table
 from m3e.errors import DataError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -34,7 +34,7 @@ def is_readable_name(path: Path) -> bool:
     return _format_of(path) in (*_DELIMITERS, *_JSON, ".parquet")
 
 
-def read_table(path: Path, name: str | None = None) -> Table:
+def read_table(path: Path, name: str | None = None, *, columns: Sequence[str] | None = None) -> Table:
     """The rows of a file, every cell as it was typed.
 
     A text file is looked through here, so that all its errors come now; its rows are read from it anew
@@ -43,6 +43,7 @@ def read_table(path: Path, name: str | None = None) -> Table:
     Args:
         path: jsonl, json, csv, tsv or parquet; the text formats also compressed with gzip.
         name: what messages call the file; its own name by default.
+        columns: those that are wanted; others may be left out of the rows where that saves reading them.
 
     Raises:
         DataError: the file is missing, of another format, damaged, or has no rows. The message names the
@@ -58,14 +59,46 @@ def read_table(path: Path, name: str | None = None) -> Table:
             raise DataError(f"{name}: there is no such file: {path}")
         if path.stat().st_size == 0:
             raise DataError(f"{name} has no rows: the file is empty")
-        return read_parquet(path, name)
+        return read_parquet(path, name, columns)
+    text, notes = _text_of(path, name)
+    table = read_delimited(text, name, _DELIMITERS[extension]) if extension in _DELIMITERS else read_json(text, name)
+    return dataclasses.replace(table, notes=(*notes, *table.notes)) if notes else table
+
+
+def read_lines(path: Path, name: str | None = None) -> Table:
+    """A table of one column, ``line``, with a row for each line of a plain text file, empty lines included.
+
+    Lines end with LF, CRLF or CR, and with nothing else.
+
+    Raises:
+        DataError: as :func:`read_table`.
+    """
+    name = name or path.name
+    text, notes = _text_of(path, name)
+    with text() as stream:
+        if not stream.read(1):
+            raise DataError(f"{name} has no rows: the file is empty")
+    return Table(name, ("line",), _Lines(text), notes=notes, is_uniform=True, may_hold_lists=False)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The lines of a text as rows, each time they are read."""
+
+    open_text: OpenText
+
+    def __iter__(self) -> Iterator[Row]:
+        with self.open_text() as lines:
+            for line in lines:
+                yield {"line": line.rstrip("\r\n")}
+
+
+def _text_of(path: Path, name: str) -> tuple[OpenText, tuple[str, ...]]:
+    """A file's text, and a note where it is not UTF-8."""
     opener = _opener(path, name)
     encoding = find_encoding(opener, name)
-    text = partial(open_text, opener, encoding)
-    table = read_delimited(text, name, _DELIMITERS[extension]) if extension in _DELIMITERS else read_json(text, name)
-    if encoding.label is None:
-        return table
-    return dataclasses.replace(table, notes=(f"{name}: read as {encoding.label}", *table.notes))
+    notes = () if encoding.label is None else (f"{name}: read as {encoding.label}",)
+    return partial(open_text, opener, encoding), notes
 
 
 def _format_of(path: Path) -> str:

@@ -1,197 +1,244 @@
-"""Texts of a file to a file of vectors: one row a text, in order, resumable.
+"""Texts of a file to a file of vectors: one row a text, in order, in memory that does not grow with the file.
 
-Finished chunks lie in a folder beside the output until all are there, with a marker that holds the hash of
-the input and the settings; a killed run goes on from them, a changed input starts anew.
+The texts are read and checked once, and cut into chunks; finished chunks lie in a folder beside the output
+until all are there. A killed run goes on from them, with the backend and dtype that it had begun with.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from m3e.data.encodings import decode
-from m3e.data.text_files import read_table
-from m3e.errors import DataError, SettingsError
-from m3e.files import atomic_file, hash_file, hash_settings, read_json, read_marker, write_json, write_marker
-from m3e.inference.encoder import Encoder
-from m3e.models.fingerprint import fingerprint
-
-FORMATS = (".npy", ".parquet", ".safetensors")
-TEXT_FIELDS = ("text", "sentence", "sentence1", "query", "question", "title", "content", "问题", "文本", "标题", "内容")
-CHUNK_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class EncodeReport:
-    """What an encoding run wrote: rows, numbers a row, texts cut, chunks found finished, and the field read."""
-
-    rows: int
-    dimension: int
-    cut: int
-    resumed_chunks: int
-    field: str
-    out: Path
+from m3e.data.engine import start_engine
+from m3e.errors import DataError, M3EError, SettingsError
+from m3e.files import atomic_file
+from m3e.inference.chunk_encoding import ChunkEncoder, EncoderPlan
+from m3e.inference.chunk_store import ChunkStore, EncodedChunk
+from m3e.inference.cluster import encode_on_cluster
+from m3e.inference.encode_options import EncodeOptions, EncodeReport
+from m3e.inference.encoder import Vectors
+from m3e.inference.texts import Bounds, Chunk, Texts, open_texts
+from m3e.inference.vector_files import FORMATS, write_vectors
+from m3e.inference.workers import encode_in_processes
 
 
 def encode_file(
-    encoder: Encoder,
+    model: str | os.PathLike[str],
     source: Path,
     out: Path,
+    options: EncodeOptions | None = None,
     *,
-    field: str | None = None,
-    prompt: str | None = None,
-    dim: int | None = None,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
+    on_line: Callable[[str], None] = lambda line: None,
 ) -> EncodeReport:
     """Write one fp32 vector a row of ``source`` to ``out``.
 
     Args:
+        model: a name, folder or hub id, or ``api:BASE_URL#model``.
         source: jsonl, json, csv, tsv, parquet, or txt (one text a line).
         out: ``.npy`` (rows, dimension), ``.parquet`` (a list column ``vector``) or ``.safetensors`` (``vectors``).
-        field: the column to encode; by default ``text``, else the first column that holds text.
-        prompt: ``query`` or ``document``: put the model's prompt of that name before each text.
-        dim: keep the first numbers only, scaled to length 1 again (Matryoshka).
         on_rows: called with rows done and rows in all.
+        on_line: called with each line worth printing before the end.
 
     Raises:
         DataError: the file cannot be read, has no such field, or holds a row without text there.
-        SettingsError: an output format, prompt or dimension that does not exist.
+        SettingsError: an option that does not exist or does not fit, or an output that cannot be written.
+        ModelError: the model cannot be loaded, or a worker process failed.
     """
-    _check(encoder, out, prompt, dim)
-    texts, chosen = read_texts(source, field)
-    settings = {
-        "model": fingerprint(encoder.model),
-        "dtype": encoder.dtype,
-        "field": chosen,
-        "prompt": prompt,
-        "dim": dim,
-        "chunk": CHUNK_ROWS,
-    }
-    identity = {"input": hash_file(source), "settings": hash_settings(settings)}
-    work = out.with_name(f".{out.name}.parts")
-    resumed = _begin(work, identity)
-    cut = _encode_chunks(encoder, texts, work, prompt, dim, on_rows)
-    dimension = dim or encoder.dimension
-    _assemble(work, out, len(texts), dimension)
-    shutil.rmtree(work)
-    return EncodeReport(len(texts), dimension, cut, resumed, chosen, out)
+    options = options or EncodeOptions()
+    plan = options.plan(os.fspath(model))
+    _check_out(out, source)
+    if options.engine is not None:
+        start_engine(options.engine)
+    store = ChunkStore(out)
+    with store.named_errors():
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with store.locked(), _kept_threads(plan):
+        texts = open_texts(source, options.field)
+        for note in texts.table.notes:
+            on_line(note)
+        run = _begin(store, plan, on_line)
+        on_line(run.description)
+        outline = _outline(texts, run.bounds)
+        finished = {digest for digest in outline.sizes if store.get(digest) is not None}
+        kept = done = sum(outline.sizes[digest] for digest in finished)
+        if kept:
+            on_line(f"{kept} of {outline.rows} vectors of an earlier run were kept")
+        _check_space(store, outline.rows, run.dimension)
+        on_rows(done, outline.rows)
+        with contextlib.closing(_encoded(run, options, _todo(texts, run.bounds, outline, finished), store)) as chunks:
+            for chunk in chunks:
+                store.put(chunk)
+                done += outline.sizes[chunk.digest]
+                on_rows(done, outline.rows)
+        cut = _assemble(store, outline, run.dimension)
+        store.remove()
+    return EncodeReport(
+        outline.rows, run.dimension, cut, outline.blank, texts.field, kept, run.description, run.settings, out
+    )
 
 
-def read_texts(source: Path, field: str | None) -> tuple[list[str], str]:
-    """The texts of a file's field, one a row, and the field's name.
+@contextlib.contextmanager
+def _kept_threads(plan: EncoderPlan) -> Iterator[None]:
+    """Leave the process with as many threads as it had."""
+    if plan.threads is None:
+        yield
+        return
+    import torch
 
-    Raises:
-        DataError: no such field, or a row whose value there is not a string, named by row.
-    """
-    if source.suffix.lower() == ".txt":
-        lines = decode(source.read_bytes(), source.name).text.splitlines()
-        if not lines:
-            raise DataError(f"{source} has no rows")
-        return lines, "line"
-    table = read_table(source)
-    rows = list(table.rows)
-    chosen = field or _text_field(table.columns, rows)
-    if chosen not in table.columns:
-        raise DataError(
-            f"{source} has no field {field or 'of text'!r}; it has: {', '.join(table.columns)}; use --field"
-        )
-    texts = []
-    for index, row in enumerate(rows):
-        value = row.get(chosen)
-        if not isinstance(value, str):
-            raise DataError(f"{table.place(index)}: {chosen} is {type(value).__name__}, not text")
-        texts.append(value)
-    return texts, chosen
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def _text_field(columns: Sequence[str], rows: Sequence[Any]) -> str:
-    known = next((name for name in TEXT_FIELDS if name in columns), None)
-    if known:
-        return known
-    return next((name for name in columns if rows and isinstance(rows[0].get(name), str)), "")
-
-
-def _check(encoder: Encoder, out: Path, prompt: str | None, dim: int | None) -> None:
+def _check_out(out: Path, source: Path) -> None:
     if out.suffix not in FORMATS:
         raise SettingsError(f"--out {out}: the ending must be one of {', '.join(FORMATS)}")
-    if prompt not in (None, "query", "document"):
-        raise SettingsError(f"--prompt {prompt!r} is not known; choose query or document")
-    if dim is not None and not 1 <= dim <= encoder.dimension:
-        raise SettingsError(f"--dim {dim} is outside 1..{encoder.dimension}, the model's own size")
+    if out.is_dir():
+        raise SettingsError(f"--out {out} is a folder; name a file in it")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise SettingsError(f"--out {out} is the input; the vectors would take its place")
 
 
-def _begin(work: Path, identity: dict[str, str]) -> int:
-    """Keep the finished chunks of the same run, remove those of another; how many were kept."""
-    marker = read_marker(work)
-    if marker is None or any(marker.get(key) != value for key, value in identity.items()):
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        write_marker(work, "encode", **identity)
-    return len(list(work.glob("*.npy")))
+@dataclass
+class _Run:
+    """What this run, and one that goes on with it, must not change.
+
+    Attributes:
+        encoder: opened already, for a run in this process.
+        plan: how others open the same.
+    """
+
+    encoder: ChunkEncoder | None
+    plan: EncoderPlan
+    bounds: Bounds
+    dimension: int
+    settings: dict[str, Any]
+    description: str
 
 
-def _encode_chunks(
-    encoder: Encoder,
-    texts: list[str],
-    work: Path,
-    prompt: str | None,
-    dim: int | None,
-    on_rows: Callable[[int, int], None],
-) -> int:
-    encode = {"query": encoder.encode_query, "document": encoder.encode_document}.get(prompt or "", encoder.encode)
+def _begin(store: ChunkStore, asked: EncoderPlan, on_line: Callable[[str], None]) -> _Run:
+    """Open the encoder, as an earlier run had it where that was asked for the same; else begin anew."""
+    wanted = asdict(replace(asked, model="", threads=None, device=None))
+    marker = store.marker()
+    if marker is not None and marker.get("asked") == wanted:
+        # what was measured once is not measured again, and as many threads as then compute now
+        encoder = _reopened(asked.settled(marker["settings"]))
+        if encoder is not None and encoder.settings == marker["settings"]:
+            return _run(encoder, Bounds(**marker["bounds"]))
+    encoder, bounds = ChunkEncoder(asked), Bounds()
+    if encoder.lacks_prompt:
+        on_line(f"the model has no {asked.prompt} prompt; texts are encoded as they are")
+    if store.begin({"asked": wanted, "settings": encoder.settings, "bounds": asdict(bounds)}):
+        on_line("chunks of an earlier run with another model or other settings were removed")
+    return _run(encoder, bounds)
+
+
+def _reopened(plan: EncoderPlan) -> ChunkEncoder | None:
+    """The encoder of an earlier run, or ``None`` where this is another model or cannot be run that way any more."""
+    try:
+        return ChunkEncoder(plan)
+    except M3EError:
+        return None
+
+
+def _run(encoder: ChunkEncoder, bounds: Bounds) -> _Run:
+    plan = encoder.plan.settled(encoder.settings)
+    return _Run(encoder, plan, bounds, encoder.dimension, encoder.settings, encoder.description)
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """What a first look through all texts tells.
+
+    Attributes:
+        digests: of each chunk, in order.
+        sizes: rows of all chunks with this digest.
+        rows: of all together.
+        blank: rows that hold nothing but spaces.
+    """
+
+    digests: list[str]
+    sizes: Counter[str]
+    rows: int
+    blank: int
+
+
+def _outline(texts: Texts, bounds: Bounds) -> _Outline:
+    digests: list[str] = []
+    sizes: Counter[str] = Counter()
+    blank = 0
+    for chunk in texts.chunks(bounds):
+        digests.append(chunk.digest)
+        sizes[chunk.digest] += len(chunk.texts)
+        blank += sum(not text or text.isspace() for text in chunk.texts)
+    return _Outline(digests, sizes, sizes.total(), blank)
+
+
+def _todo(texts: Texts, bounds: Bounds, outline: _Outline, finished: set[str]) -> Iterator[Chunk]:
+    """The chunks that are not finished, each once."""
+    seen = set(finished)
+    number = 0
+    for number, chunk in enumerate(texts.chunks(bounds), start=1):
+        if number > len(outline.digests) or chunk.digest != outline.digests[number - 1]:
+            raise _changed(texts)
+        if chunk.digest not in seen:
+            seen.add(chunk.digest)
+            yield chunk
+    if number != len(outline.digests):
+        raise _changed(texts)
+
+
+def _changed(texts: Texts) -> DataError:
+    return DataError(f"{texts.table.name} changed while it was read; run the same command again when it is complete")
+
+
+def _encoded(run: _Run, options: EncodeOptions, chunks: Iterator[Chunk], store: ChunkStore) -> Generator[EncodedChunk]:
+    processes = options.processes
+    if options.engine is None and processes == 1:
+        assert run.encoder is not None
+        yield from run.encoder.encode_all(chunks)
+        return
+    run.encoder = None  # each worker opens its own
+    if options.engine is None:
+        yield from encode_in_processes(run.plan, processes, options.devices, chunks)
+    else:
+        yield from encode_on_cluster(run.plan, options.engine, chunks, store, run.dimension)
+
+
+def _check_space(store: ChunkStore, rows: int, dimension: int) -> None:
+    """Refuse before the work what would end with a full disk after it: the chunks and the file are there together."""
+    with store.named_errors():
+        needed = 2 * 4 * rows * dimension - store.size()
+        free = shutil.disk_usage(store.folder).free
+    if free < needed:
+        raise SettingsError(
+            f"{store.out}: {rows} vectors of {dimension} numbers need {needed / 1e9:.2f} GB on its disk until they "
+            f"are one file, and {free / 1e9:.2f} GB are free; free some, or choose another --out"
+        )
+
+
+def _assemble(store: ChunkStore, outline: _Outline, dimension: int) -> int:
+    """Write the output from the chunks; how many texts were cut."""
     cut = 0
-    for start in range(0, len(texts), CHUNK_ROWS):
-        target, counted = work / f"{start:012d}.npy", work / f"{start:012d}.json"
-        if not (target.exists() and counted.exists()):
-            vectors = encode(texts[start : start + CHUNK_ROWS])
-            if dim:
-                vectors = vectors[:, :dim] / np.maximum(np.linalg.norm(vectors[:, :dim], axis=1, keepdims=True), 1e-12)
-            write_json(counted, {"cut": encoder.cut})
-            with atomic_file(target) as temporary, temporary.open("wb") as stream:
-                np.save(stream, vectors.astype(np.float32))
-        cut += int(read_json(counted)["cut"])
-        on_rows(min(start + CHUNK_ROWS, len(texts)), len(texts))
+
+    def blocks() -> Iterator[Vectors]:
+        nonlocal cut
+        for digest in outline.digests:
+            chunk = store.get(digest)
+            if chunk is None:
+                raise DataError(f"{store.folder}: a chunk is gone or damaged; run the same command again")
+            cut += chunk.cut
+            yield chunk.vectors
+
+    with store.named_errors(), atomic_file(store.out) as temporary:
+        write_vectors(temporary, store.out.suffix, outline.rows, dimension, blocks())
     return cut
-
-
-def _chunks(work: Path) -> Iterator[np.ndarray[Any, Any]]:
-    for path in sorted(work.glob("*.npy")):
-        yield np.load(path)
-
-
-def _assemble(work: Path, out: Path, rows: int, dimension: int) -> None:
-    with atomic_file(out) as temporary:
-        if out.suffix == ".parquet":
-            _write_parquet(work, temporary)
-            return
-        path = temporary if out.suffix == ".npy" else work / "all.npy.tmp"
-        vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(rows, dimension))
-        start = 0
-        for chunk in _chunks(work):
-            vectors[start : start + len(chunk)] = chunk
-            start += len(chunk)
-        vectors.flush()
-        if out.suffix == ".safetensors":
-            from safetensors.numpy import save_file
-
-            save_file({"vectors": vectors}, temporary)
-
-
-def _write_parquet(work: Path, target: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    writer = None
-    for chunk in _chunks(work):
-        kind = pa.list_(pa.float32(), chunk.shape[1])
-        column = pa.FixedSizeListArray.from_arrays(pa.array(chunk.reshape(-1)), type=kind)
-        table = pa.table({"vector": column})
-        writer = writer or pq.ParquetWriter(target, table.schema)
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
