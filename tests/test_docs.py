@@ -31,6 +31,7 @@ TRANSLATIONS = [
     ("docs/服务.md", "docs/serving.md"),
     ("docs/检索.md", "docs/search.md"),
     ("docs/编码.md", "docs/encoding.md"),
+    ("docs/导出.md", "docs/export.md"),
 ]
 PLANNED = "(planned)"
 ENVIRONMENT_PREFIX = re.compile(r"^(?:[A-Z_][A-Z0-9_]*=\S*\s+)+")
