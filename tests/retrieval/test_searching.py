@@ -190,6 +190,18 @@ def test_dense_search_wants_the_stores_model(store: Store, mini: Any) -> None:
             search(store, Encoder(mini, dtype="fp32"), "x", 3, mode)  # type: ignore[arg-type]
 
 
+def test_shortened_vectors_are_searched_by_shortened_queries(tmp_path: Path, write_lines: Any) -> None:
+    short = Encoder("m3e-static", dim=64)
+    index_file(write_lines("rows.jsonl", ROWS), str(tmp_path / "short"), short, model_name="m3e-static")
+    with open_store(str(tmp_path / "short")) as opened:
+        for model in (None, "m3e-static"):
+            encoder = encoder_of(opened, model)
+            assert encoder.dimension == 64
+            assert search(opened, encoder, "自行车链条", 1)[0].id == "d2"
+        with pytest.raises(StoreError, match=r"64 dimensions.*384 dimensions.*the same, but not: dimension"):
+            opened.check_model(Encoder("m3e-static"), "m3e-static")
+
+
 def test_the_recorded_model_is_found_or_its_loss_is_said(tmp_path: Path, mini_folder: Path, write_lines: Any) -> None:
     import shutil
 

@@ -11,8 +11,10 @@ from m3e.retrieval.filters import Condition, Filter, conditions_of, passes
 from m3e.retrieval.fusion import Fusion, reciprocal_rank, weighted
 from m3e.retrieval.lexical import lexical_index
 from m3e.retrieval.reranking import Reranker
+from m3e.retrieval.stores.cosines import cosines
 from m3e.retrieval.stores.database import Row, Vector
-from m3e.retrieval.stores.store import Hit, Store, cosines
+from m3e.retrieval.stores.identity import model_of
+from m3e.retrieval.stores.store import Hit, Store
 
 if TYPE_CHECKING:
     from m3e.inference.encoder import Encoder
@@ -74,15 +76,11 @@ def encoder_of(store: Store, model: str | None = None) -> Encoder:
         StoreError: the model is another one; names both.
         ModelError: the remembered model cannot be loaded; says that ``--model`` can name where it is now.
     """
-    from m3e.inference.encoder import Encoder
-
     own = store.model
     if model is not None:
-        encoder = Encoder(model)
-        store.check_model(encoder, model)
-        return encoder
+        return _checked(store, model, model)
     try:
-        encoder = Encoder(own.name)
+        return _checked(store, own.name, f"what is now at {own.name}")
     except HubUnreachableError:
         raise
     except ModelError as error:
@@ -90,7 +88,16 @@ def encoder_of(store: Store, model: str | None = None) -> Encoder:
             f"the store {store.url.shown} was made with the model {own}, which cannot be loaded any more: {error}; "
             "name where it is now: --model FOLDER"
         ) from error
-    store.check_model(encoder, f"what is now at {own.name}")
+
+
+def _checked(store: Store, model: str, name: str) -> Encoder:
+    """An encoder of the store's model and dimension."""
+    from m3e.inference.encoder import Encoder
+
+    encoder, own = Encoder(model), store.model
+    if model_of(encoder, model).fingerprint == own.fingerprint and own.dimension < encoder.dimension:
+        encoder = Encoder(encoder.model, dim=own.dimension)  # indexed with the first numbers of each vector only
+    store.check_model(encoder, name)
     return encoder
 
 

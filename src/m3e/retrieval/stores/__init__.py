@@ -8,8 +8,9 @@ from typing import cast
 from m3e.errors import StoreError
 from m3e.retrieval.stores.database import Database, Row
 from m3e.retrieval.stores.identity import StoreModel, model_of
-from m3e.retrieval.stores.store import Hit, Store, StoreWriter
+from m3e.retrieval.stores.store import Hit, Store
 from m3e.retrieval.stores.url import StoreUrl, no_store, parse_url
+from m3e.retrieval.stores.writing import StoreWriter
 
 __all__ = ["Database", "Hit", "Row", "Store", "StoreModel", "StoreUrl", "StoreWriter", "model_of", "open_store"]
 

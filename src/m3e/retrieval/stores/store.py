@@ -8,24 +8,22 @@ kill at any moment leaves the old documents or the new ones, and the next run re
 from __future__ import annotations
 
 import threading
-import uuid
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from m3e.errors import DataError, M3EError, SettingsError, StoreError, first_line
+from m3e.errors import M3EError, SettingsError, StoreError, first_line
 from m3e.retrieval.filters import Condition
+from m3e.retrieval.stores.cosines import cosines, unit_vector
 from m3e.retrieval.stores.database import Database, Row, Vector
 from m3e.retrieval.stores.identity import StoreModel, model_of
 from m3e.retrieval.stores.url import StoreUrl
+from m3e.retrieval.stores.writing import FORMAT, StoreWriter, goes_on, new_state, new_table
 
 if TYPE_CHECKING:
     from m3e.inference.encoder import Encoder
 
-_FORMAT = 1
 _SPARE = 16
 """Rows asked for beyond ``k``, so that ties of the last are seen."""
 _ROUNDING = 1e-5
@@ -164,7 +162,7 @@ class Store:
             raise SettingsError(f"--top-k must be at least 1, not {k}")
         with self.database as database:
             state = self._state()
-            vector = _unit(query, state["model"]["dimension"])
+            vector = unit_vector(query, state["model"]["dimension"])
             wanted = min(k, database.count(state["table"]))
             if wanted > database.most_hits:
                 raise SettingsError(f"{database.kind} gives at most {database.most_hits} hits; lower --top-k")
@@ -176,7 +174,7 @@ class Store:
             state = database.read_state(self.url.name)
         if state is None:
             raise StoreError(f"there is no store at {self.url.shown}; make it with m3e index INPUT --store --model")
-        if state.get("format") != _FORMAT:
+        if state.get("format") != FORMAT:
             raise StoreError(f"the store {self.url.shown} was written by a newer m3e; update with pip install -U m3e")
         return state
 
@@ -194,7 +192,7 @@ class Store:
         with self.database as database:
             state = database.read_state(self.url.name)
             if state is None:
-                state = _new_state(self.url.name, model, ann)
+                state = new_state(self.url.name, model, ann)
                 database.write_state(self.url.name, state)
                 rebuild = False
             state = self._state()
@@ -202,98 +200,12 @@ class Store:
                 self.refuse_other(model)
                 return StoreWriter(self, state, state["table"], ann=ann or state["ann"])
             building = {"model": asdict(model), "source": source, "ann": ann}
-            if not _goes_on(state["building"], building):
+            if not goes_on(state["building"], building):
                 if state["building"]:
                     state["retired"].append(state["building"]["table"])
-                state["building"] = {**building, "table": _new_table(self.url.name)}
+                state["building"] = {**building, "table": new_table(self.url.name)}
                 database.write_state(self.url.name, state)
             return StoreWriter(self, state, state["building"]["table"], ann=ann, replaces=True)
-
-
-class StoreWriter:
-    """Writes into one table of a store; :meth:`finish` makes it the table that is searched.
-
-    Attributes:
-        replaces: whether the table takes another's place at the end.
-    """
-
-    def __init__(self, store: Store, state: dict[str, Any], table: str, *, ann: bool, replaces: bool = False) -> None:
-        self.store = store
-        self.replaces = replaces
-        self._state = state
-        self._table = table
-        self._ann = ann
-        self._dimension = (state["building"] if replaces else state)["model"]["dimension"]
-        self._changed = False
-        with store.database as database:
-            for retired in state["retired"]:
-                database.drop_table(retired)
-            if state["retired"]:
-                self._update(retired=[])
-            database.create_table(table, self._dimension, ann=ann)
-
-    def digests(self, ids: Sequence[str]) -> dict[str, str]:
-        """The digests of those documents that are in the table, by id."""
-        with self.store.database as database:
-            return database.digests(self._table, ids)
-
-    def upsert(self, rows: Sequence[Row]) -> None:
-        """Write documents of distinct ids; the same id replaces.
-
-        Raises:
-            DataError: a vector of another dimension, of zeros, or with numbers that are not finite; names the id.
-        """
-        units = [_unit(row.vector, self._dimension, f"document {row.id!r}") for row in rows]
-        written = [Row(row.id, row.text, row.metadata, unit) for row, unit in zip(rows, units, strict=True)]
-        if written:
-            self._note_change()
-            with self.store.database as database:
-                database.upsert(self._table, written)
-
-    def delete(self, ids: Sequence[str]) -> int:
-        """Remove those documents that are there; how many."""
-        present = list(self.digests(ids)) if ids else []
-        if present:
-            self._note_change()
-            with self.store.database as database:
-                database.delete(self._table, present)
-        return len(present)
-
-    def finish(self) -> None:
-        """Build indexes, and let searches see the table where it replaces another."""
-        state = self._state
-        if not (self._changed or self.replaces or self._ann != state["ann"] or state["unfinished"]):
-            return
-        fresh = {"revision": uuid.uuid4().hex, "unfinished": False, "ann": self._ann}
-        with self.store.database as database:
-            database.finish(self._table, ann=self._ann)
-            if not self.replaces:
-                self._update(**fresh)
-                return
-            old = state["table"]
-            self._update(**fresh, table=self._table, model=state["building"]["model"], building=None, retired=[old])
-            database.drop_table(old)
-            self._update(retired=[])
-
-    def _note_change(self) -> None:
-        if not self._changed and not self.replaces:
-            self._update(revision=uuid.uuid4().hex, unfinished=True)
-        self._changed = True
-
-    def _update(self, **changes: Any) -> None:
-        self._state.update(changes)
-        with self.store.database as database:
-            database.write_state(self.store.url.name, self._state)
-
-
-def cosines(query: Vector, rows: Sequence[Row]) -> list[float]:
-    """The cosine of a vector of length 1 with each row's; equal vectors give equal numbers, whatever their place."""
-    if not rows:
-        return []
-    vectors = np.stack([row.vector for row in rows]).astype(np.float64)
-    lengths = np.sqrt(np.square(vectors).sum(axis=1))
-    products = (vectors * query.astype(np.float64)).sum(axis=1)
-    return [float(value) for value in np.clip(products / lengths, -1, 1)]
 
 
 def _scored(
@@ -308,41 +220,6 @@ def _scored(
         if all_seen or scored[k - 1][0] - scored[-1][0] > _ROUNDING:
             return scored
         asked = min(4 * asked, database.most_hits)
-
-
-def _unit(vector: Vector, dimension: int, what: str = "the query") -> Vector:
-    if vector.shape != (dimension,):
-        raise DataError(f"{what} has a vector of shape {vector.shape}; the store holds vectors of {dimension} numbers")
-    wide = vector.astype(np.float64)
-    length = float(np.sqrt(np.square(wide).sum()))
-    if not np.isfinite(length):
-        raise DataError(f"{what}: the model gives a vector with numbers that are not finite")
-    if length == 0:
-        raise DataError(f"{what}: the model gives the vector of zeros, which has no direction; it knows no word of it")
-    unit: Vector = (wide / length).astype(np.float32)
-    return unit
-
-
-def _new_state(name: str, model: StoreModel, ann: bool) -> dict[str, Any]:
-    return {
-        "m3e": "store",
-        "format": _FORMAT,
-        "model": asdict(model),
-        "table": _new_table(name),
-        "ann": ann,
-        "revision": uuid.uuid4().hex,
-        "unfinished": True,
-        "building": None,
-        "retired": [],
-    }
-
-
-def _new_table(name: str) -> str:
-    return f"{name}_{uuid.uuid4().hex[:12]}"
-
-
-def _goes_on(before: dict[str, Any] | None, now: dict[str, Any]) -> bool:
-    return before is not None and all(before[key] == value for key, value in now.items())
 
 
 def _difference(own: StoreModel, other: StoreModel) -> str:
