@@ -32,13 +32,13 @@ def export(
     from m3e.inference.export import ExportOptions
     from m3e.inference.export import export as export_model
     from m3e.inference.export_static import read_words
-    from m3e.inference.vectors import read_texts
+    from m3e.inference.texts import open_texts
 
     options = ExportOptions(
         format=format,  # type: ignore[arg-type]  # checked by the dataclass
         quantise=quantize,  # type: ignore[arg-type]  # checked by the dataclass
         force=force,
-        texts=tuple(read_texts(texts, field)[0]) if texts else (),
+        texts=tuple(open_texts(texts, field)) if texts else (),
         words=tuple(read_words(words)) if words else (),
         dim=dim,
     )

@@ -25,7 +25,7 @@ from m3e.data.tables import Table
 from m3e.data.text_files import is_readable_name, read_table
 from m3e.errors import DataError
 from m3e.files import hash_file, hash_settings, json_safe
-from m3e.inference.vectors import TEXT_FIELDS
+from m3e.inference.texts import TEXT_FIELDS
 from m3e.retrieval.stores.database import digest_of, dump_metadata
 
 ID_FIELDS = ("id", "_id")
