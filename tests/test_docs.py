@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 import shlex
 import unicodedata
@@ -88,10 +89,11 @@ def option_spans(text: str) -> set[str]:
 def command() -> Any:
     import typer
 
+    import m3e.cli
     from m3e.cli import app
 
-    for module in ("data", "encode", "env", "eval", "finetune", "index", "models", "quickstart", "report", "serve"):
-        import_module(f"m3e.cli.{module}")
+    for module in pkgutil.iter_modules(m3e.cli.__path__):
+        import_module(f"m3e.cli.{module.name}")
     return typer.main.get_command(app)
 
 
