@@ -41,7 +41,7 @@ def finetune(
         None, "--temperature", help="Default 0.05; by the model's own cosines where both sides look alike."
     ),
     preserve: float = typer.Option(
-        0.2, "--preserve", help="Where both sides look alike: hold other similarities where they were; 0 lets go."
+        1.0, "--preserve", help="Where both sides look alike: hold other similarities where they were; 0 lets go."
     ),
     false_negative_margin: float = typer.Option(
         0.2, "--false-negative-margin", help="Likely paraphrases in a batch are no negatives; below 0 takes them all."

@@ -53,7 +53,7 @@ class FineTuneOptions:
     lr: float | None = None
     max_length: int | None = None
     temperature: float | None = None
-    preserve: float = 0.2
+    preserve: float = 1.0
     false_negative_margin: float | None = 0.2
     weight_decay: float = 0.01
     warmup: float = 0.1
