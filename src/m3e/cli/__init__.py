@@ -42,7 +42,7 @@ def main() -> None:
     """Run the command line and exit with the contract's code."""
     # a tokenizer's threads and the trainer's forks do not mix; the warning would be the user's first sight
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    from m3e.cli import data, encode, env, eval, finetune, models, quickstart, report  # noqa: F401
+    from m3e.cli import data, encode, env, eval, export, finetune, models, quickstart, report  # noqa: F401
 
     try:
         code = app(standalone_mode=False)
