@@ -13,7 +13,7 @@ from m3e.cli.terminal import say, show, write_result
 @app.command()
 def export(
     model: str = typer.Argument(help="A name (m3e models), a folder, or a hub id."),
-    format: str = typer.Option(..., "--format", help="onnx, openvino or static."),  # noqa: A002  # the option's name
+    format: str = typer.Option(..., "--format", help="onnx, openvino or static."),
     out: Path = typer.Option(..., "--out", help="Folder of the exported model."),
     quantize: str | None = typer.Option(None, "--quantize", help="int8; without it the weights stay in fp32."),
     texts: Path | None = typer.Option(

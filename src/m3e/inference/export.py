@@ -95,9 +95,9 @@ def export(
     step = f"export {options.format}"
     check_output_folder(out, overwrite=overwrite, step=step)
     _check_libraries(options.format)
-    named = isinstance(model, str | os.PathLike)
-    name = resolve_name(model) if named else "a loaded model"  # type: ignore[arg-type]  # checked the line before
-    original: Any = load(model, device="cpu") if named else model  # type: ignore[arg-type]
+    named = model if isinstance(model, str | os.PathLike) else None
+    name = "a loaded model" if named is None else resolve_name(named)
+    original = load(model, device="cpu") if isinstance(model, str | os.PathLike) else model
     with atomic_folder(out) as temporary:
         if options.format == "static":
             from m3e.inference.export_static import write_static_export
@@ -108,7 +108,7 @@ def export(
             _refuse_below_floor(name, comparison, options)
         report = ExportReport(name, out, options.format, FILES[options.format], options.quantise, comparison)
         write_json(temporary / EXPORT_FILE, _facts(original, report))
-        (temporary / "README.md").write_text(_card(model if named else None, report), encoding="utf-8")
+        (temporary / "README.md").write_text(_card(named, report), encoding="utf-8")
         write_marker(temporary, step, source=name)
     return report
 
@@ -125,13 +125,17 @@ def _write_graph(
     model: SentenceTransformer, folder: Path, options: ExportOptions, say: Callable[[str], None]
 ) -> Comparison:
     from m3e.inference.export_check import compare
-    from m3e.models.folder import save
+    from m3e.inference.graph import graph_inputs
+    from m3e.models.folder import quiet_libraries, save
 
+    graph_inputs(model)  # refuses what has no graph before anything is written
     save(model, folder)
     path = folder / FILES[options.format]
     path.parent.mkdir()
     write = _write_onnx if options.format == "onnx" else _write_openvino
-    say(f"{options.format} graph of {type(model[0].model).__name__}: {write(model, path, options)}")
+    with quiet_libraries():
+        made = write(model, path, options)
+    say(f"{options.format} graph of {type(model[0].model).__name__}: {made}")
     return compare(model, folder, options.format, say)
 
 
@@ -192,13 +196,13 @@ def _versions(kind: str) -> dict[str, str]:
     return {package: version(package) for package in packages}
 
 
-def _card(model: Any, report: ExportReport) -> str:
+def _card(model: str | os.PathLike[str] | None, report: ExportReport) -> str:
     """The original's card, if it has one, and what was made of it."""
     source = _card_of(model) or f"# {report.model}\n"
     return f"{source.rstrip()}\n\n## Exported by m3e\n\n{report.as_markdown()}\n"
 
 
-def _card_of(model: Any) -> str | None:
+def _card_of(model: str | os.PathLike[str] | None) -> str | None:
     if model is None:
         return None
     from m3e.models.names import local_models, model_path

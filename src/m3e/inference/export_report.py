@@ -113,8 +113,8 @@ class ExportReport:
         """The report as a paragraph and a table for model cards."""
         found = self.comparison
         lines = [
-            f"`{self.file}`: {self.format}, {self.quantised or 'fp32'}. Over {found.texts} Chinese and English texts of "
-            f"up to {found.longest} tokens; {found.compared}.",
+            f"`{self.file}`: {self.format}, {self.quantised or 'fp32'}. Over {found.texts} Chinese and English texts "
+            f"of up to {found.longest} tokens; {found.compared}.",
             "",
             "| measure | original | exported |",
             "|---|---:|---:|",
