@@ -41,7 +41,7 @@ def comparison_texts(count_tokens: Callable[[str], int], max_length: float | Non
     limit = int(min(max_length or LONGEST, LONGEST))
     mixed = [text for pair in zip(passages, _ENGLISH * len(passages), strict=False) for text in pair]
     long = [_joined(mixed[start:], int(limit * share), count_tokens) for start, share in enumerate(_SHARES)]
-    return [*short, *_ENGLISH, *passages[::_EVERY], *answers, *long]
+    return list(dict.fromkeys([*short, *_ENGLISH, *passages[::_EVERY], *answers, *long]))
 
 
 def _joined(texts: list[str], tokens: int, count_tokens: Callable[[str], int]) -> str:
