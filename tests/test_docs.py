@@ -28,6 +28,7 @@ TRANSLATIONS = [
     ("docs/数据管线.md", "docs/data-pipeline.md"),
     ("docs/微调.md", "docs/fine-tuning.md"),
     ("docs/评测.md", "docs/evaluation.md"),
+    ("docs/导出.md", "docs/export.md"),
 ]
 PLANNED = "(planned)"
 ENVIRONMENT_PREFIX = re.compile(r"^(?:[A-Z_][A-Z0-9_]*=\S*\s+)+")

@@ -16,7 +16,6 @@ onnxruntime = pytest.importorskip("onnxruntime")
 openvino = pytest.importorskip("openvino")
 
 
-
 def feed(rows: list[list[int]]) -> dict[str, Any]:
     width = max(map(len, rows))
     ids = np.array([[*row, *[0] * (width - len(row))] for row in rows], dtype=np.int64)

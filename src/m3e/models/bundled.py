@@ -111,30 +111,10 @@ def write_m3e_tiny(folder: Path) -> None:
 
 def write_m3e_static(folder: Path) -> None:
     """Write the bundled static model as a sentence-transformers folder."""
-    from safetensors.numpy import save_file
+    from m3e.models.static import write_static
 
     _, tokenizer, weights = _unpack("m3e-static")
-    module = folder / "0_StaticEmbedding"
-    module.mkdir()
-    (folder / "1_Normalize").mkdir()
-    save_file({"embedding.weight": weights["embedding.weight"]}, module / "model.safetensors")
-    tokenizer.save(str(module / "tokenizer.json"))
-    write_json(
-        folder / "modules.json",
-        [
-            {
-                "idx": index,
-                "name": str(index),
-                "path": f"{index}_{name}",
-                "type": f"sentence_transformers.models.{name}",
-            }
-            for index, name in enumerate(("StaticEmbedding", "Normalize"))
-        ],
-    )
-    write_json(
-        folder / "config_sentence_transformers.json",
-        {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"},
-    )
+    write_static(folder, tokenizer, weights["embedding.weight"])
 
 
 def parameters(name: str) -> int:
