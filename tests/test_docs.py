@@ -87,7 +87,7 @@ def command() -> Any:
 
     from m3e.cli import app
 
-    for module in ("data", "encode", "env", "eval", "finetune", "models", "quickstart", "report"):
+    for module in ("data", "encode", "env", "eval", "export", "finetune", "models", "quickstart", "report"):
         import_module(f"m3e.cli.{module}")
     return typer.main.get_command(app)
 
@@ -150,7 +150,12 @@ def test_commands_and_options_exist(path: Path, command: Any) -> None:
 
 @pytest.mark.parametrize(
     ("page", "name"),
-    [("docs/fine-tuning.md", "finetune"), ("docs/微调.md", "finetune")],
+    [
+        ("docs/fine-tuning.md", "finetune"),
+        ("docs/微调.md", "finetune"),
+        ("docs/export.md", "export"),
+        ("docs/导出.md", "export"),
+    ],
 )
 def test_every_option_of_a_command_is_described(page: str, name: str, command: Any) -> None:
     known = {option for option in options(subcommands(command)[name]) if option.startswith("--")} - {"--help"}
