@@ -179,7 +179,7 @@ def test_tokenizers_in_python(mini) -> None:
         vocab_size=400, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=64
     )
     mini[0].model = BertModel(config).eval()
-    mini.tokenizer = ByT5Tokenizer()
+    mini[0].processor = ByT5Tokenizer()
     mini.max_seq_length = 10
     encoder = Encoder(mini, dtype="fp32")
     texts = ["a" * 8, "a" * 9, "a" * 10, "猫"]

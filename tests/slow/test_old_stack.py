@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from m3e import FineTuner, load
+from m3e.inference.export import ExportOptions, export
 from m3e.models.folder import save
 from m3e.models.names import local_models, model_path
 from m3e.training import LoraTraining, PrefixTraining
@@ -101,6 +102,18 @@ def static(mini: Path, out: Path) -> Path:
     return out
 
 
+def exported_as_onnx(mini: Path, out: Path) -> Path:
+    export(mini, out, ExportOptions("onnx", "int8"))
+    return out
+
+
+def exported_as_static(mini: Path, out: Path) -> Path:
+    model = load(mini, device="cpu")
+    model.prompts = {}  # a lookup has none that change its vectors
+    export(model, out, ExportOptions("static", words=("退货", "订单地址")))
+    return out
+
+
 WRITERS: list[Callable[[Path, Path], Path]] = [
     from_the_command_line,
     with_lora,
@@ -110,6 +123,8 @@ WRITERS: list[Callable[[Path, Path], Path]] = [
     with_last_token_pooling,
     with_a_dense_layer,
     static,
+    exported_as_onnx,
+    exported_as_static,
 ]
 
 
