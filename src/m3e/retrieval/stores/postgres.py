@@ -123,7 +123,11 @@ class PostgresDatabase:
             "SELECT atttypmod FROM pg_attribute WHERE attrelid = %s::regclass AND attname = 'vector'", [table]
         ).fetchone()
         if ann and self.count(table) >= _INDEXED_FROM and dimension <= _MOST_INDEXED:
-            self._run(f"CREATE INDEX IF NOT EXISTS {table}_hnsw ON {table} USING hnsw (vector vector_cosine_ops)")
+            # pgvector's own 64 loses whole groups of texts that are alike
+            self._run(
+                f"CREATE INDEX IF NOT EXISTS {table}_hnsw ON {table} USING hnsw (vector vector_cosine_ops) "
+                "WITH (m = 16, ef_construction = 200)"
+            )
         self._run(f"ANALYZE {table}")
 
     def count(self, table: str) -> int:
@@ -146,7 +150,7 @@ class PostgresDatabase:
         operands = [operand for _, part in clauses for operand in part]
         with self._connection.transaction():
             if ann:
-                self._run(f"SET LOCAL hnsw.ef_search = {min(1000, max(k, 100))}")
+                self._run(f"SET LOCAL hnsw.ef_search = {min(1000, max(2 * k, 200))}")
                 self._run("SET LOCAL hnsw.iterative_scan = strict_order")
             else:
                 self._run("SET LOCAL enable_indexscan = off")
