@@ -228,6 +228,13 @@ def test_a_folder_of_other_files_is_refused(kind: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_what_a_kill_left_of_a_first_state_is_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / ".m3e.store.json.0a1b2c3d.partial").write_text('{"m3e"')
+    with open_store(str(tmp_path), create=True) as store:
+        fill(store, rows(2))
+        assert store.count() == 2
+
+
 @pytest.mark.parametrize("scheme", ["chroma", "milvus", "qdrant"])
 def test_a_server_that_does_not_answer_is_named(scheme: str) -> None:
     with pytest.raises(StoreError, match=rf"{scheme}:http://127.0.0.1:9.*does not answer"):

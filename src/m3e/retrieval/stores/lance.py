@@ -38,7 +38,9 @@ def open_database(url: StoreUrl, *, create: bool) -> LanceDatabase:
         raise StoreError(f"the store {url.shown} is a file; name a folder")
     if not folder.is_dir() and not create:
         raise StoreError(no_store(url))
-    if folder.is_dir() and any(folder.iterdir()) and not any(folder.glob("*.store.json")):
+    # hidden files may be a state that was being written when a first run was killed
+    visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
+    if visible and not any(folder.glob("*.store.json")):
         raise StoreError(f"{url.shown} holds other files, not a store; name another folder")
     try:
         import lancedb
