@@ -38,6 +38,7 @@ def test_a_graph_in_a_folder_that_loads_everywhere(mini: Any, tmp_path: Path, ki
     exported = Encoder(out, backend=kind)
     assert exported.backend == kind
     assert exported.dtype == ("int8" if quantise else exported.dtype)
+    assert report.comparison.runs_after == f"{kind} {exported.dtype}", "what was timed is the file"
     assert close(exported.encode(TEXTS), mini.encode(TEXTS)) > (0.995 if quantise else 0.999)
     assert (out / report.file).is_file()
     facts = read_json(out / EXPORT_FILE)
@@ -123,10 +124,10 @@ def test_a_foreign_folder_is_refused_and_our_own_replaced(mini: Any, tmp_path: P
 
 
 def test_an_error_half_way_leaves_nothing(mini: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*arguments: Any) -> None:
+    def broken(*arguments: Any, **facts: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(module, "write_json", broken)
+    monkeypatch.setattr(module, "write_marker", broken)
     with pytest.raises(OSError, match="disk full"):
         export(mini, tmp_path / "out", ExportOptions("onnx"))
     assert list(tmp_path.iterdir()) == []

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from m3e.errors import MissingExtraError, ModelError, SettingsError
 from m3e.files import atomic_folder, check_output_folder, write_json, write_marker
+from m3e.inference.backends.exported import EXPORT_FILE as EXPORT_FILE
 from m3e.inference.export_report import Comparison, ExportReport
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 Format = Literal["onnx", "openvino", "static"]
 
-EXPORT_FILE = "m3e_export.json"
 FILES: dict[str, str] = {
     "onnx": "onnx/model.onnx",
     "openvino": "openvino/openvino_model.xml",
@@ -136,6 +136,9 @@ def _write_graph(
     with quiet_libraries():
         made = write(model, path, options)
     say(f"{options.format} graph of {type(model[0].model).__name__}: {made}")
+    # the encoder that is timed reads from it what to run; the figures follow
+    told = {"format": options.format, "file": FILES[options.format], "quantised": options.quantise}
+    write_json(folder / EXPORT_FILE, told)
     return compare(model, folder, options.format, say)
 
 
