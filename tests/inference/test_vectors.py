@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from m3e.errors import DataError, ModelError, SettingsError
-from m3e.inference import Encoder, encoder, vectors
+from m3e.inference import Encoder, vectors
+from m3e.inference.backends import choice
 from m3e.inference.chunk_encoding import ChunkEncoder
 from m3e.inference.encode_options import EncodeOptions
 from m3e.inference.texts import Bounds
@@ -139,12 +140,12 @@ def test_a_run_that_goes_on_keeps_its_dtype_bounds_and_threads(
 
     out, options = tmp_path / "v.npy", EncodeOptions(backend="torch", device="cpu")
     before = torch.get_num_threads()
-    monkeypatch.setattr(encoder, "_fast_dtype", lambda *_: "bf16")
+    monkeypatch.setattr(choice, "_fast_dtype", lambda *_: "bf16")
     monkeypatch.setattr(vectors, "Bounds", lambda **bounds: Bounds(**(bounds or {"texts": 7})))
     encode_file(mini_folder, source, tmp_path / "whole.npy", options)
     stopped(mini_folder, source, out, options)
     monkeypatch.setattr(vectors, "Bounds", lambda **bounds: Bounds(**(bounds or {"texts": 13})))
-    monkeypatch.setattr(encoder, "_fast_dtype", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(choice, "_fast_dtype", lambda *_: pytest.fail("measured again"))
     try:
         torch.set_num_threads(before + 1)  # as on another day
         report = encode_file(mini_folder, source, out, options)
