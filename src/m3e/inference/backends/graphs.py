@@ -28,6 +28,8 @@ _DTYPE_OF_PRECISION = {"f32": "fp32", "float": "fp32", "float32": "fp32", "bf16"
 class GraphBackend:
     """A backend around a compiled graph."""
 
+    packs = False
+
     def __init__(self, model: SentenceTransformer, name: str, dtype: str, run: Run, token_budget: int) -> None:
         model.eval()
         self.name, self.dtype, self.token_budget = name, dtype, token_budget
