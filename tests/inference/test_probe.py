@@ -24,6 +24,7 @@ from m3e.inference.backends.probe import Probe
 class Slowed:
     """The model's own vectors, late, or others."""
 
+    packs = False
     token_budget = 100
 
     def __init__(self, model: SentenceTransformer, name: str, seconds: float, dtype: str = "fp32", turn: float = 0.0):

@@ -60,6 +60,7 @@ class Encoder:
         dtype: the dtype that its weights have while they multiply.
         token_budget: padded tokens a batch.
         description: one line: backend, dtype, and how they were chosen.
+        packs: whether texts lie in a batch without padding.
         cut: texts cut to the model's length by the last call of an ``encode`` method.
 
     Raises:
@@ -89,6 +90,7 @@ class Encoder:
         self._backend = choice.backend
         self.backend = self._backend.name
         self.dtype = self._backend.dtype
+        self.packs = self._backend.packs
         self.token_budget = token_budget or self._backend.token_budget
         self.description = f"{self.backend} {self.dtype}: {choice.how}"
         self.cut = 0

@@ -44,8 +44,8 @@ class ExportOptions:
         format: ``onnx``, ``openvino`` or ``static``.
         quantise: ``int8``, or ``None`` for fp32.
         force: keep a graph whose vectors differ from the original's.
-        texts: of the domain, for a static model: its tokens are weighed by how often they stand in them, and its
-            rows fitted to the original's vectors of them. The sample data where there are none.
+        texts: of the domain, for a static model: its tokens are weighed by how often they stand in them. The sample
+            data where there are none.
         words: added to a static model's vocabulary, the most frequent first.
         dim: numbers a vector of a static model; ``None`` keeps the original's.
 

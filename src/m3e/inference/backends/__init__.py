@@ -16,11 +16,13 @@ class Backend(Protocol):
     Attributes:
         name: ``torch``, ``openvino``, ``onnx`` or ``static``.
         dtype: of the weights while they multiply: ``fp32``, ``bf16`` or ``int8``.
+        packs: whether it needs no padding.
         token_budget: padded tokens a call that it does best with.
     """
 
     name: str
     dtype: str
+    packs: bool
     token_budget: int
 
     def __call__(self, ids: Sequence[Sequence[int]], prompt: int = 0) -> Vectors:

@@ -28,6 +28,8 @@ _DTYPE_OF_PRECISION = {"f32": "fp32", "float": "fp32", "float32": "fp32", "bf16"
 class GraphBackend:
     """A backend around a compiled graph."""
 
+    packs = False
+
     def __init__(self, model: SentenceTransformer, name: str, dtype: str, run: Run, token_budget: int) -> None:
         model.eval()
         self.name, self.dtype, self.token_budget = name, dtype, token_budget
@@ -125,6 +127,8 @@ def onnx_backend(model: SentenceTransformer, dtype: str, file: Path | None = Non
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
+    # without it unsigned times signed bytes overflow on processors that have AVX2 and no VNNI
+    options.add_session_config_entry("session.x64quantprecision", "1")
     with tempfile.TemporaryDirectory() as folder:
         path = file or transformer_onnx(model, Path(folder) / "model.onnx")
         try:

@@ -19,6 +19,7 @@ class ModulesBackend:
     """A backend that calls the model's own modules, the transformer's weights in ``dtype``, the rest in fp32."""
 
     name = "torch"
+    packs = False
     token_budget = 4096
 
     def __init__(self, model: SentenceTransformer, dtype: str) -> None:

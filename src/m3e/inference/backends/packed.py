@@ -65,6 +65,7 @@ class PackedBackend:
     """A backend for BERT, RoBERTa and XLM-RoBERTa encoders with a pooling, on CPUs."""
 
     name = "torch"
+    packs = True
     token_budget = 1024
 
     def __init__(self, model: SentenceTransformer, dtype: str) -> None:

@@ -20,6 +20,7 @@ class StaticBackend:
 
     name = "static"
     dtype = "fp32"
+    packs = True
     token_budget = 65_536
 
     def __init__(self, model: SentenceTransformer) -> None:
