@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 _MULTIPLE = 16
 """Products of bf16 matrices are up to three times faster where their sides are multiples of this."""
 
+_NARROW = 16
+"""Up to this width fp32 products are faster than bf16: starting one takes longer than computing it."""
+
 _MOST_SCORES = 1 << 20
 """Scores held at once: what a core's second cache takes."""
 
@@ -100,7 +103,7 @@ class ProductAttention:
             taken = torch.from_numpy(np.flatnonzero(inside))
         if int(lengths.min()) < width:
             added = np.where(inside, np.float32(0), np.float32("-inf"))[:, None]
-            bias = torch.from_numpy(added).to(self._dtype).repeat_interleave(self._heads, 0)
+            bias = torch.from_numpy(added).to(self._kind(width)).repeat_interleave(self._heads, 0)
         return Group(rows, len(lengths), length, width, places, taken, bias)
 
     def __call__(self, qkv: torch.Tensor, groups: list[Group]) -> torch.Tensor:
@@ -124,19 +127,25 @@ class ProductAttention:
         if group.taken is None:
             context.view(count, group.length, heads, size).copy_(found[:, : group.length])
         else:
-            torch.index_select(found.reshape(count * width, heads * size), 0, group.taken, out=context)
+            context.copy_(found.reshape(count * width, heads * size).index_select(0, group.taken))
 
     def _spread(self, qkv: torch.Tensor, group: Group) -> torch.Tensor:
         """Queries, keys and values apart, each text as wide as the group: (3, texts, heads, width, size)."""
         shape = (group.count, -1, 3, self._heads, self._size)
         if group.places is not None:
-            return qkv.index_select(0, group.places).view(shape).permute(2, 0, 3, 1, 4).contiguous()
+            qkv = qkv.index_select(0, group.places)
         apart = qkv.view(shape).permute(2, 0, 3, 1, 4)
-        if group.length == group.width:
-            return apart.contiguous()
-        spread = qkv.new_zeros((3, group.count, self._heads, group.width, self._size))
+        kind = self._kind(group.width)
+        if apart.shape[3] == group.width:
+            return apart.to(kind).contiguous()
+        spread = qkv.new_zeros((3, group.count, self._heads, group.width, self._size), dtype=kind)
         spread[:, :, :, : group.length] = apart
         return spread
+
+    def _kind(self, width: int) -> torch.dtype:
+        import torch
+
+        return torch.float32 if width <= _NARROW else self._dtype
 
 
 def _runs(lengths: np.ndarray[Any, np.dtype[np.int64]], multiple: int) -> Iterator[tuple[int, int, int, int]]:

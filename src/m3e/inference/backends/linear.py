@@ -55,7 +55,9 @@ class Linear:
 
         if self._prepacked:
             name, algorithm = self._fused
-            y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, name, [], algorithm)
+            y: torch.Tensor = torch.ops.mkldnn._linear_pointwise.default(
+                x, self._weight, self._bias, name, [], algorithm
+            )
         else:
             y = torch.nn.functional.linear(x, self._weight, self._bias)
         return y if self._after is None else self._after(y)
