@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 _MULTIPLE = 16
 """Products of bf16 matrices are up to three times faster where their sides are multiples of this."""
 
+_NARROW = 32
+"""Up to this width fp32 products are faster than bf16: starting one takes longer than computing it."""
+
 _MOST_SCORES = 1 << 20
 """Scores held at once: what a core's second cache takes."""
+
+
+Lengths = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -26,20 +32,35 @@ class Group:
         rows: their tokens among all.
         count: texts.
         length: tokens of the longest.
-        width: ``length``, rounded up to what the products like.
-        places: for each of ``count * width`` places its token, counted from the group's first; ``None`` where all
-            texts are equally long.
-        taken: for each token its place among the ``count * width``; ``None`` likewise.
-        bias: (count, 1, width), minus infinity where a text has ended; ``None`` where none ends early.
     """
 
     rows: slice
     count: int
     length: int
-    width: int
+
+
+@dataclass(frozen=True)
+class SpreadGroup(Group):
+    """A group whose texts are copied apart, each to the same width, for batched products.
+
+    Attributes:
+        places: for each place of the texts side by side its token, counted from the group's first; ``None`` where all
+            texts are equally long.
+        taken: for each token its place; ``None`` likewise.
+        bias: (texts and heads, 1, width), minus infinity where a text has ended; ``None`` where none ends early.
+        apart: queries, keys and values: (3, texts, heads, width, size). What lies behind a text's end stays as it is.
+        queries: (texts and heads, width, size), a view.
+        keys: the same, turned.
+        values: the same as queries.
+    """
+
     places: torch.Tensor | None
     taken: torch.Tensor | None
     bias: torch.Tensor | None
+    apart: torch.Tensor
+    queries: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
 
 
 class FlashAttention:
@@ -48,12 +69,9 @@ class FlashAttention:
     def __init__(self, heads: int, size: int) -> None:
         self._heads, self._size = heads, size
 
-    def plan(self, lengths: np.ndarray[Any, np.dtype[np.int64]]) -> list[Group]:
+    def plan(self, lengths: Lengths) -> list[Group]:
         """The groups of texts whose tokens lie one after the other."""
-        return [
-            Group(slice(start, stop), count, length, length, None, None, None)
-            for start, stop, count, length in _runs(lengths, 1)
-        ]
+        return [Group(slice(start, stop), count, length) for start, stop, count, length in _runs(lengths, 1)]
 
     def __call__(self, qkv: torch.Tensor, groups: list[Group]) -> torch.Tensor:
         """The context of each token, (tokens, heads * size), of queries, keys and values (tokens, 3 * heads * size)."""
@@ -74,7 +92,7 @@ class ProductAttention:
     def __init__(self, heads: int, size: int, dtype: torch.dtype) -> None:
         self._heads, self._size, self._dtype = heads, size, dtype
 
-    def plan(self, lengths: np.ndarray[Any, np.dtype[np.int64]]) -> list[Group]:
+    def plan(self, lengths: Lengths) -> list[SpreadGroup]:
         """The groups of texts whose tokens lie one after the other."""
         groups = []
         first = 0
@@ -87,59 +105,57 @@ class ProductAttention:
             first += count
         return groups
 
-    def _group(self, start: int, lengths: np.ndarray[Any, np.dtype[np.int64]], width: int) -> Group:
+    def _group(self, start: int, lengths: Lengths, width: int) -> SpreadGroup:
         import torch
 
-        rows = slice(start, start + int(lengths.sum()))
-        length = int(lengths.max())
+        count, length, shortest = len(lengths), int(lengths.max()), int(lengths.min())
+        kind = torch.float32 if width <= _NARROW else self._dtype
         inside = np.arange(width) < lengths[:, None]
         places = taken = bias = None
-        if int(lengths.min()) < length:
+        if shortest < length:
             counted = np.cumsum(inside).reshape(inside.shape) - 1
             places = torch.from_numpy(np.where(inside, counted, 0).ravel())
             taken = torch.from_numpy(np.flatnonzero(inside))
-        if int(lengths.min()) < width:
+        if shortest < width:
             added = np.where(inside, np.float32(0), np.float32("-inf"))[:, None]
-            bias = torch.from_numpy(added).to(self._dtype).repeat_interleave(self._heads, 0)
-        return Group(rows, len(lengths), length, width, places, taken, bias)
+            bias = torch.from_numpy(added).to(kind).repeat_interleave(self._heads, 0)
+        apart = torch.zeros((3, count, self._heads, width, self._size), dtype=kind)
+        q, k, v = apart.view(3, count * self._heads, width, self._size)
+        rows = slice(start, start + int(lengths.sum()))
+        return SpreadGroup(rows, count, length, places, taken, bias, apart, q, k.transpose(1, 2), v)
 
-    def __call__(self, qkv: torch.Tensor, groups: list[Group]) -> torch.Tensor:
+    def __call__(self, qkv: torch.Tensor, groups: list[SpreadGroup]) -> torch.Tensor:
         """The context of each token, (tokens, heads * size), of queries, keys and values (tokens, 3 * heads * size)."""
+        if len(groups) == 1:
+            return self._attend(qkv, groups[0])
         context = qkv.new_empty((len(qkv), self._heads * self._size))
         for group in groups:
-            self._attend(qkv[group.rows], group, context[group.rows])
+            context[group.rows] = self._attend(qkv[group.rows], group)
         return context
 
-    def _attend(self, qkv: torch.Tensor, group: Group, context: torch.Tensor) -> None:
+    def _attend(self, qkv: torch.Tensor, group: SpreadGroup) -> torch.Tensor:
         import torch
 
         heads, size = self._heads, self._size
-        count, width = group.count, group.width
-        q, k, v = self._spread(qkv, group).view(3, count * heads, width, size)
+        if group.places is None:
+            width = group.length
+            group.apart[:, :, :, :width] = qkv.view(group.count, width, 3, heads, size).permute(2, 0, 3, 1, 4)
+        else:
+            spread = qkv.index_select(0, group.places).view(group.count, -1, 3, heads, size)
+            group.apart.copy_(spread.permute(2, 0, 3, 1, 4))
         if group.bias is None:
-            scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=size**-0.5)
+            scores = torch.baddbmm(group.queries[0, 0, 0], group.queries, group.keys, beta=0, alpha=size**-0.5)
         else:
-            scores = torch.baddbmm(group.bias, q, k.transpose(1, 2), alpha=size**-0.5)
-        found = torch.bmm(torch.softmax(scores, -1), v).view(count, heads, width, size).transpose(1, 2)
+            scores = torch.baddbmm(group.bias, group.queries, group.keys, alpha=size**-0.5)
+        found = torch.bmm(torch.softmax(scores, -1), group.values).view(group.count, heads, -1, size).transpose(1, 2)
         if group.taken is None:
-            context.view(count, group.length, heads, size).copy_(found[:, : group.length])
+            found = found[:, : group.length].reshape(-1, heads * size)
         else:
-            torch.index_select(found.reshape(count * width, heads * size), 0, group.taken, out=context)
-
-    def _spread(self, qkv: torch.Tensor, group: Group) -> torch.Tensor:
-        """Queries, keys and values apart, each text as wide as the group: (3, texts, heads, width, size)."""
-        shape = (group.count, -1, 3, self._heads, self._size)
-        if group.places is not None:
-            return qkv.index_select(0, group.places).view(shape).permute(2, 0, 3, 1, 4).contiguous()
-        apart = qkv.view(shape).permute(2, 0, 3, 1, 4)
-        if group.length == group.width:
-            return apart.contiguous()
-        spread = qkv.new_zeros((3, group.count, self._heads, group.width, self._size))
-        spread[:, :, :, : group.length] = apart
-        return spread
+            found = found.reshape(-1, heads * size).index_select(0, group.taken)
+        return found.to(self._dtype)
 
 
-def _runs(lengths: np.ndarray[Any, np.dtype[np.int64]], multiple: int) -> Iterator[tuple[int, int, int, int]]:
+def _runs(lengths: Lengths, multiple: int) -> Iterator[tuple[int, int, int, int]]:
     """First token, token after the last, texts and width of texts beside each other that round up to one length."""
     widths = -(-lengths // multiple) * multiple
     ends = np.cumsum(lengths)

@@ -47,16 +47,17 @@ class Linear:
         if self._prepacked:
             import torch
 
+            self._product = torch.ops.mkldnn._linear_pointwise.default
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _ROWS)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """The product, of shape (rows, out)."""
-        import torch
-
         if self._prepacked:
             name, algorithm = self._fused
-            y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, name, [], algorithm)
+            y: torch.Tensor = self._product(x, self._weight, self._bias, name, [], algorithm)
         else:
+            import torch
+
             y = torch.nn.functional.linear(x, self._weight, self._bias)
         return y if self._after is None else self._after(y)
 

@@ -27,18 +27,19 @@ _AFTER_POOLING = ("Normalize", "Dense", "LayerNorm", "Dropout")
 
 @dataclass(frozen=True)
 class _Norm:
+    shape: tuple[int, ...]
     weight: torch.Tensor
     bias: torch.Tensor
     epsilon: float
 
     @classmethod
     def of(cls, module: Any) -> _Norm:
-        return cls(module.weight.detach().float(), module.bias.detach().float(), module.eps)
+        return cls(tuple(module.weight.shape), module.weight.detach().float(), module.bias.detach().float(), module.eps)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         import torch
 
-        return torch.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
+        return torch.layer_norm(x, self.shape, self.weight, self.bias, self.epsilon)
 
 
 class _Layer:
