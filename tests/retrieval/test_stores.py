@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -298,3 +300,19 @@ def test_a_store_of_a_later_format_is_refused(tmp_path: Path) -> None:
     state.write_text(state.read_text().replace('"format": 1', '"format": 2'))
     with open_store(str(tmp_path / "s")) as store, pytest.raises(StoreError, match="newer m3e"):
         store.count()
+
+
+def test_opening_milvus_closes_no_handler_of_other_libraries(tmp_path: Path) -> None:
+    pytest.importorskip("milvus_lite")
+    program = (
+        "import logging\n"
+        "class Handler(logging.Handler):\n"
+        "    closed = False\n"
+        "    def close(self): type(self).closed = True\n"
+        "mine = Handler()\n"
+        "from m3e.retrieval import open_store\n"
+        f"open_store({f'milvus:{tmp_path}/m.db'!r}, create=True).close()\n"
+        "print(Handler.closed)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import logging.config
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +34,8 @@ def open_database(url: StoreUrl, *, create: bool) -> MilvusDatabase:
         MissingExtraError: pymilvus or milvus-lite is not installed.
     """
     try:
-        from pymilvus import MilvusClient, MilvusException
+        with _own_logging():
+            from pymilvus import MilvusClient, MilvusException
     except ImportError as error:
         raise MissingExtraError("pymilvus", "milvus") from error
     # errors are raised too, and milvus-lite's lack of timestamps would be said for every scan
@@ -44,6 +47,20 @@ def open_database(url: StoreUrl, *, create: bool) -> MilvusDatabase:
         return MilvusDatabase(MilvusClient(url.place, token=os.environ.get(KEY_VARIABLE, ""), timeout=30))
     except MilvusException as error:
         raise StoreError(f"the Milvus server {url.shown} does not answer: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _own_logging() -> Iterator[None]:
+    """Keep pymilvus from configuring all logging when it is imported.
+
+    That closes every handler there is, and absl's closes stderr with it.
+    """
+    configure = logging.config.dictConfig
+    logging.config.dictConfig = lambda config: None
+    try:
+        yield
+    finally:
+        logging.config.dictConfig = configure
 
 
 def _open_file(url: StoreUrl, create: bool) -> MilvusDatabase:
