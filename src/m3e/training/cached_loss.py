@@ -1,0 +1,336 @@
+"""Any loss on embeddings over a batch of any size, in the memory of a mini-batch.
+
+Gradient caching (Gao et al. 2021, arXiv:2101.06983): all texts are embedded in mini-batches, the loss is
+back-propagated to the embeddings, and each mini-batch is computed once more to carry its part on to the weights.
+Here every text is embedded once however often it occurs, mini-batches hold texts of similar lengths up to a token
+budget, and as many of them as memory allows keep their graph, so that they need not be computed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from m3e.training.forward import first_position, has_unpadded_form
+from m3e.training.gather import joined, parts_of_all
+from m3e.training.packing import (
+    JoinedTexts,
+    PaddedTexts,
+    TextBatch,
+    as_text_batch,
+    joined_mini_batches,
+    padded_mini_batches,
+)
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+TOKEN_BUDGET = 4096
+"""Tokens a mini-batch on CPUs: what stays in the caches, and large enough for the matrix products."""
+
+TOKEN_BUDGET_GPU = 65536
+
+MiniBatch = PaddedTexts | JoinedTexts
+
+
+class EmbeddingLoss(Protocol):
+    """A loss on the columns' embeddings.
+
+    One that is a mean over rows may offer ``compute_loss_of_rows(embeddings, labels, start, stop)``, the part of
+    some rows, which is then called for some rows at a time to bound its memory.
+    """
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None) -> Tensor:
+        """The batch's loss, a scalar."""
+        ...
+
+
+@dataclass
+class Work:
+    """What has been computed since it was last reset.
+
+    Attributes:
+        tokens: of distinct texts.
+        positions: the same with padding and filling.
+        recomputed: tokens that went through the model a second time.
+        square: the sum of squared text lengths, which attention's work grows with.
+    """
+
+    rows: int = 0
+    tokens: int = 0
+    positions: int = 0
+    recomputed: int = 0
+    square: int = 0
+
+    def add(self, batch: TextBatch, positions: int, recomputed: int) -> None:
+        """Count a batch."""
+        self.rows += len(batch.slots)
+        self.tokens += int(batch.lengths.sum())
+        self.positions += positions
+        self.recomputed += recomputed
+        self.square += int((batch.lengths**2).sum())
+
+
+@dataclass
+class _Pass:
+    """A mini-batch on its way: what seeds its dropout, and its embeddings where their graph is kept."""
+
+    mini_batch: MiniBatch
+    seed: int
+    kept: Tensor | None = field(default=None, repr=False)
+
+
+class CachedTextLoss(nn.Module):
+    """A loss over batches of a token store, in the memory of a mini-batch.
+
+    Args:
+        model: a sentence-transformers model.
+        loss: the loss on embeddings.
+        token_budget: tokens a mini-batch; ``None`` takes what suits the device.
+        kept_tokens: tokens whose graphs are kept instead of being computed again.
+        precision: ``bf16`` runs the encoder by autocast; pooling and loss stay in the weights' own precision.
+        rows_at_once: rows of the loss at a time, where it allows that.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        loss: EmbeddingLoss,
+        *,
+        token_budget: int | None = None,
+        kept_tokens: int = 0,
+        precision: str = "fp32",
+        rows_at_once: int = 512,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.unpadded = has_unpadded_form(model) and precision == "bf16"
+        self.token_budget = token_budget or (TOKEN_BUDGET_GPU if model.device.type == "cuda" else TOKEN_BUDGET)
+        self.kept_tokens = kept_tokens
+        self.precision = precision
+        self.rows_at_once = rows_at_once
+        self.work = Work()
+
+    def forward(self, batch: Any, labels: Any = None) -> Tensor:
+        """The batch's loss, over all processes where there are several; its backward pass fills the gradients."""
+        del labels  # the batch has its own; trainers pass what they found
+        batch = as_text_batch(batch)
+        words = _BatchWords.of(self.model, batch)
+        seed = int(torch.randint(1 << 60, ()))
+        passes = [_Pass(mini, seed + number) for number, mini in enumerate(self._mini_batches(batch))]
+        with self._own_randomness():
+            embeddings, recomputed = self._embed_all(passes, words, len(batch.lengths))
+        positions = sum(each.mini_batch.ids.size for each in passes)
+        self.work.add(batch, positions, recomputed)
+        if not torch.is_grad_enabled():
+            return self._loss(embeddings, batch)
+        loss = self._loss(embeddings.requires_grad_(), batch, backward=True)
+        assert embeddings.grad is not None
+        cache = embeddings.grad
+
+        def propagate(scale: Tensor) -> None:
+            with torch.enable_grad(), self._own_randomness():
+                self._propagate(passes, words, cache * scale)
+
+        result = loss.detach().requires_grad_()
+        result.register_hook(propagate)  # type: ignore[no-untyped-call]
+        return result
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The wrapped loss's settings and ours."""
+        inner = getattr(self.loss, "get_config_dict", dict)()
+        return {**inner, "token_budget": self.token_budget, "kept_tokens": self.kept_tokens}
+
+    def _mini_batches(self, batch: TextBatch) -> Iterator[MiniBatch]:
+        if _encoder(self.model) is None:
+            yield JoinedTexts(
+                np.arange(len(batch.lengths)),
+                batch.ids.astype(np.int64),
+                np.zeros(len(batch.ids), np.int64),
+                batch.starts.astype(np.int32),
+                0,
+            )
+        elif self.unpadded:
+            yield from joined_mini_batches(batch, self.token_budget)
+        else:
+            tokenizer = self.model.tokenizer
+            left = tokenizer.padding_side == "left"
+            yield from padded_mini_batches(batch, self.token_budget, tokenizer.pad_token_id or 0, left=left)
+
+    def _embed_all(self, passes: list[_Pass], words: _BatchWords | None, texts: int) -> tuple[Tensor, int]:
+        """Embeddings of all texts, without a graph, and how many tokens will be computed again."""
+        left = self.kept_tokens
+        recomputed = 0
+        parts = []
+        for each in passes:
+            size = each.mini_batch.ids.size
+            # the graph is made in any case: compiled code may draw its dropout differently without one
+            embeddings = self._embed(each, words)
+            if torch.is_grad_enabled() and (size <= left or len(passes) == 1):
+                each.kept = embeddings
+                left -= size
+            else:
+                recomputed += size
+            parts.append(embeddings.detach())
+        order = np.concatenate([each.mini_batch.texts for each in passes])
+        in_order = torch.cat(parts)
+        places = torch.from_numpy(np.argsort(order)).to(in_order.device)
+        return in_order[places], recomputed if torch.is_grad_enabled() else 0
+
+    def _propagate(self, passes: list[_Pass], words: _BatchWords | None, gradients: Tensor) -> None:
+        for each in passes:
+            embeddings = self._embed(each, words) if each.kept is None else each.kept
+            if embeddings.requires_grad:
+                texts = torch.from_numpy(each.mini_batch.texts).to(gradients.device)
+                embeddings.backward(gradients[texts].to(embeddings.dtype))  # type: ignore[no-untyped-call]
+            each.kept = None
+        if words is not None:
+            words.add_gradient()
+
+    def _embed(self, each: _Pass, words: _BatchWords | None) -> Tensor:
+        torch.manual_seed(each.seed)
+        features = _features(self.model, each.mini_batch, words, self.precision)
+        for module in list(self.model)[1:]:
+            features = module(features)
+        return cast(Tensor, features["sentence_embedding"])
+
+    def _loss(self, embeddings: Tensor, batch: TextBatch, *, backward: bool = False) -> Tensor:
+        slots = torch.from_numpy(batch.slots).clamp(min=0).to(embeddings.device)
+        labels = batch.keys if batch.labels is None else batch.labels
+        everywhere = torch.cat(parts_of_all(torch.from_numpy(labels).to(embeddings.device)))
+        parts = getattr(self.loss, "compute_loss_of_rows", None)
+        total = len(everywhere)
+        size = self.rows_at_once if parts is not None else total
+        loss = torch.zeros((), dtype=embeddings.dtype, device=embeddings.device)
+        # columns are leaves of their own, so that each part of the loss can be back-propagated and forgotten
+        own = [embeddings.detach()[slots[:, column]].requires_grad_(backward) for column in range(slots.shape[1])]
+        others = [parts_of_all(column) for column in own]
+        for start in range(0, total, size):
+            columns = [joined(parts_there, column) for parts_there, column in zip(others, own, strict=True)]
+            if parts is None:
+                part = self.loss.compute_loss_from_embeddings(columns, everywhere)
+            else:
+                part = parts(columns, everywhere, start, min(start + size, total))
+            if backward:
+                part.backward()  # type: ignore[no-untyped-call]
+            loss = loss + part.detach()
+        if backward:
+            embeddings.grad = torch.zeros_like(embeddings)
+            for column, values in enumerate(own):
+                if values.grad is not None:
+                    embeddings.grad.index_add_(0, slots[:, column], values.grad)
+        return loss
+
+    @contextlib.contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        """Leave the seeds of the rest of the run as they were: mini-batches have their own, to be drawn twice."""
+        state = torch.get_rng_state()
+        device = self.model.device
+        on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        try:
+            yield
+        finally:
+            torch.set_rng_state(state)
+            if on_gpu is not None:
+                torch.cuda.set_rng_state(on_gpu, device)
+
+
+def _encoder(model: SentenceTransformer) -> Any:
+    return getattr(model[0], "model", None)
+
+
+class _BatchWords:
+    """The rows of the word embedding that a batch uses, as a small matrix.
+
+    The gradient of an embedding is as large as the vocabulary: made for every mini-batch, it would cost more than
+    the encoder. Mini-batches use the small matrix, and its gradient is added to the large one once.
+    """
+
+    def __init__(self, weight: nn.Parameter, used: np.ndarray[Any, Any], places: np.ndarray[Any, Any]) -> None:
+        self.weight = weight
+        self.used = torch.from_numpy(used)
+        self.places = places
+        self.small = weight.detach()[self.used].requires_grad_()
+
+    @classmethod
+    def of(cls, model: SentenceTransformer, batch: TextBatch) -> _BatchWords | None:
+        """The used rows; ``None`` where they would not pay: on GPUs, and where the embedding is frozen or another's."""
+        encoder = _encoder(model)
+        embedding = encoder.get_input_embeddings() if encoder is not None else None
+        if model.device.type != "cpu" or type(embedding) is not nn.Embedding or not embedding.weight.requires_grad:
+            return None
+        places = np.zeros(embedding.num_embeddings, np.int64)
+        places[batch.ids] = 1
+        pad = model.tokenizer.pad_token_id or 0
+        places[pad] = 1
+        used = np.flatnonzero(places)
+        places[used] = np.arange(len(used))
+        return cls(embedding.weight, used, places)
+
+    def look_up(self, ids: np.ndarray[Any, Any]) -> Tensor:
+        """The word embeddings of token ids."""
+        return nn.functional.embedding(torch.from_numpy(self.places[ids]), self.small)
+
+    def add_gradient(self) -> None:
+        """Add the small matrix's gradient to the weight's."""
+        if self.small.grad is None:
+            return
+        if self.weight.grad is None:
+            self.weight.grad = torch.zeros_like(self.weight)
+        self.weight.grad.index_add_(0, self.used, self.small.grad)
+        self.small.grad = None
+
+
+def _features(
+    model: SentenceTransformer, mini: MiniBatch, words: _BatchWords | None, precision: str
+) -> dict[str, Any]:
+    """What the first module hands to those after it."""
+    device = model.device
+    encoder = _encoder(model)
+    if isinstance(mini, JoinedTexts) and encoder is None:
+        return dict(model[0]({"input_ids": _on(mini.ids, device), "offsets": _on(mini.starts[:-1].astype(np.int64), device)}))
+    inputs: dict[str, Any] = (
+        {"inputs_embeds": words.look_up(mini.ids)} if words is not None else {"input_ids": _on(mini.ids, device)}
+    )
+    bf16 = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    if isinstance(mini, PaddedTexts):
+        mask = _on(mini.mask, device)
+        with bf16:
+            hidden = encoder(**inputs, attention_mask=mask).last_hidden_state
+    else:
+        starts = _on(mini.starts, device)
+        positions = _on(mini.positions + first_position(model), device)[None]
+        inputs = {name: values[None] for name, values in inputs.items()}
+        with bf16:
+            hidden = encoder(
+                **inputs, position_ids=positions, cu_seq_lens_q=starts, max_length_q=mini.longest
+            ).last_hidden_state
+        hidden, mask = _padded(hidden[0], mini, device)
+    if hidden.dtype in (torch.bfloat16, torch.float16):
+        hidden = hidden.float()
+    features = {"token_embeddings": hidden, "attention_mask": mask}
+    if mini.prompt is not None:
+        features["prompt_length"] = mini.prompt
+    return features
+
+
+def _padded(hidden: Tensor, mini: JoinedTexts, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Joined texts' token embeddings in rows, as poolings expect them, and their mask."""
+    lengths = np.diff(mini.starts[: len(mini.texts) + 1])
+    width = int(lengths.max())
+    mask = np.arange(width) < lengths[:, None]
+    places = _on(np.flatnonzero(mask), device)
+    rows = hidden.new_zeros(mask.size, hidden.shape[-1]).index_copy(0, places, hidden[: int(lengths.sum())])
+    return rows.view(*mask.shape, -1), _on(mask.astype(np.int64), device)
+
+
+def _on(values: np.ndarray[Any, Any], device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(values)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

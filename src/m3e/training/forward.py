@@ -1,0 +1,231 @@
+"""The encoder's forward pass for training: less work for the same function.
+
+Three things are done another way than transformers does them, each where it pays:
+
+* dropout on CPUs takes its mask from 16 random bits a number (torch draws one by one, a fifth of a step's time);
+* attention on CPUs scales the queries instead of the scores, and takes that dropout;
+* on GPUs, texts lie one after the other without padding, and attention is FlashAttention's for variable lengths
+  (Dao 2023, arXiv:2307.08691), by torch's own kernel.
+
+The parameters, their names and the modules stay the model's own, so adapters and checkpoints know no difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+ATTENTION = "m3e"
+"""The name under which transformers finds :func:`attention`."""
+
+_BITS = 1 << 15
+_POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
+_UNPADDED = ("bert", *_POSITIONS_AFTER_PADDING)
+"""Model types whose layers treat every position alike, so that texts may lie one after the other."""
+
+
+class _Masked(torch.autograd.Function):
+    """A product with a mask that is made of random bits, and saved for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, probability: float) -> Tensor:
+        mask = dropout_mask(values.shape, probability, values.dtype)
+        ctx.save_for_backward(mask)
+        return values * mask
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (mask,) = ctx.saved_tensors
+        return gradients[0] * mask, None
+
+
+def dropout_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> Tensor:
+    """0 with ``probability`` (rounded to a 32,768th), else its complement's inverse; decided by torch's seed."""
+    dropped = round(probability * _BITS)
+    count = shape.numel()
+    seed = int(torch.randint(1 << 62, ()))
+    raw = np.random.SFC64(seed).random_raw(-(-count // 4)).view(np.int16)[:count]
+    bits = torch.from_numpy(raw).bitwise_and_(_BITS - 1)
+    scale = torch.tensor(_BITS / (_BITS - dropped), dtype=dtype)
+    if dtype is torch.bfloat16:
+        # the sign of (dropped - 1 - bits) spread over 16 bits selects the scale's own 16 bits
+        pattern = int(scale.view(torch.int16))
+        kept = bits.neg_().add_(dropped - 1).bitwise_right_shift_(15).bitwise_and_(pattern)
+        return kept.view(torch.bfloat16).view(shape)
+    return (bits >= dropped).to(dtype).mul_(scale).view(shape)
+
+
+def dropout(values: Tensor, probability: float) -> Tensor:
+    """Dropout (Srivastava et al. 2014) of values on any device."""
+    if probability == 0.0:
+        return values
+    if values.device.type != "cpu":
+        return nn.functional.dropout(values, probability)
+    masked: Tensor = _Masked.apply(values, probability)  # type: ignore[no-untyped-call]
+    return masked
+
+
+class Dropout(nn.Dropout):
+    """``nn.Dropout`` with :func:`dropout`'s mask."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The values, some of them zero while training."""
+        return dropout(values, self.p) if self.training else values
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int = 0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention's output (batch, length, heads, head size), and no weights, as transformers' interface has it.
+
+    Args:
+        query, key, value: of shape (batch, heads, length, head size).
+        mask: 0 or minus infinity, broadcast over the scores; ``None`` where nothing is padded.
+        cu_seq_lens_q: where each text starts in a batch of one row, and the last one's end: int32.
+        max_length_q: tokens of the longest text then.
+    """
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if cu_seq_lens_q is not None:
+        return _unpadded_attention(query, key, value, cu_seq_lens_q, max_length_q, dropout, scale), None
+    if query.device.type != "cpu":
+        output = nn.functional.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scale)
+        return output.transpose(1, 2).contiguous(), None
+    scores = torch.matmul(query * scale, key.transpose(2, 3))
+    if mask is not None:
+        scores = scores + mask.to(scores.dtype)
+    weights = _dropout(scores.softmax(dim=-1), dropout)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
+
+
+_dropout = dropout
+
+
+def _unpadded_attention(
+    query: Tensor, key: Tensor, value: Tensor, starts: Tensor, longest: int, probability: float, scale: float
+) -> Tensor:
+    if query.device.type == "cpu":
+        return _one_after_the_other(query, key, value, starts, probability, scale)
+    rows = [part[0].transpose(0, 1) for part in (query, key, value)]
+    flash: Any = torch.ops.aten._flash_attention_forward
+    output = flash(*rows, starts, starts, longest, longest, probability, False, False, scale=scale)[0]
+    joined: Tensor = output.unsqueeze(0)
+    return joined
+
+
+def _one_after_the_other(
+    query: Tensor, key: Tensor, value: Tensor, starts: Tensor, probability: float, scale: float
+) -> Tensor:
+    """The same without a kernel for it: what CPUs, which have none, are tested with."""
+    outputs = []
+    for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        queries, keys, values = (part[:, :, begin:end] for part in (query, key, value))
+        scores = torch.matmul(queries * scale, keys.transpose(2, 3))
+        outputs.append(torch.matmul(dropout(scores.softmax(dim=-1), probability), values))
+    return torch.cat(outputs, dim=2).transpose(1, 2)
+
+
+def attention_mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    *,
+    attention_mask: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    **_: Any,
+) -> Tensor | None:
+    """Minus infinity at padded keys, of shape (batch, 1, 1, length); ``None`` where nothing is padded."""
+    if attention_mask is None or bool(attention_mask.all()):
+        return None
+    mask = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
+    return mask.masked_fill_(~attention_mask.bool(), -torch.inf)[:, None, None, :]
+
+
+def has_unpadded_form(model: SentenceTransformer) -> bool:
+    """Whether texts of this model may lie one after the other on the device it is on."""
+    encoder = getattr(model[0], "model", None)
+    return model.device.type == "cuda" and getattr(encoder.config if encoder else None, "model_type", "") in _UNPADDED
+
+
+def first_position(model: SentenceTransformer) -> int:
+    """The position of a text's first token: RoBERTa's kind counts from after the padding's number."""
+    config = model[0].model.config
+    return int(config.pad_token_id) + 1 if config.model_type in _POSITIONS_AFTER_PADDING else 0
+
+
+@contextlib.contextmanager
+def training_form(model: SentenceTransformer, *, compile_layers: bool = False) -> Iterator[None]:
+    """While it lasts, the model's encoder computes as this module says; a model that cannot stays as it is.
+
+    Only bidirectional encoders whose attention can be chosen by name take part.
+
+    Args:
+        compile_layers: let torch.compile fuse each layer's small operations.
+    """
+    encoder = getattr(model[0], "model", None)
+    config = getattr(encoder, "config", None)
+    if getattr(config, "model_type", "") not in _UNPADDED:
+        yield
+        return
+    assert encoder is not None and config is not None  # noqa: PT018 - for the type checker
+    _register()
+    before = config._attn_implementation
+    encoder.set_attn_implementation(ATTENTION)
+    swapped = _swap_dropouts(encoder) if model.device.type == "cpu" else []
+    layers = _layers(encoder) if compile_layers else []
+    originals = [layer.forward for layer in layers]
+    for layer in layers:
+        layer.forward = torch.compile(layer.forward, dynamic=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward  # the class's own again
+        for parent, name, module in swapped:
+            setattr(parent, name, module)
+        encoder.set_attn_implementation(before)
+        del originals
+
+
+def _register() -> None:
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionInterface.register(ATTENTION, attention)
+    AttentionMaskInterface.register(ATTENTION, attention_mask)
+
+
+def _layers(encoder: nn.Module) -> list[nn.Module]:
+    base: Any = encoder.get_base_model() if hasattr(encoder, "get_base_model") else encoder
+    return list(base.encoder.layer)
+
+
+def _swap_dropouts(encoder: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
+    """Put our dropout in place of torch's; what was where."""
+    found = [
+        (parent, name, child)
+        for parent in encoder.modules()
+        for name, child in parent.named_children()
+        if type(child) is nn.Dropout
+    ]
+    for parent, name, child in found:
+        ours = Dropout(child.p)
+        ours.train(child.training)
+        setattr(parent, name, ours)
+    return found

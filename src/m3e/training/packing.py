@@ -1,0 +1,163 @@
+"""Texts of a batch as mini-batches of similar lengths: padded rows, or one row without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3e.inference.encoder import batches_by_tokens
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """A batch of rows whose texts are token ids, each text once.
+
+    Attributes:
+        ids: all texts' token ids, one text after the other.
+        lengths: tokens of each text.
+        slots: of shape (rows, columns): which text is the row's query, positive, negatives; -1 for none.
+        keys: of the same shape: ids that are equal where texts are equal, 0 for none; what losses take as labels.
+        labels: a number a row, for scored pairs; else ``None``.
+        prompts: tokens of the prompt before each text, for poolings that leave it out; else ``None``.
+        dataset: the name of the data set that all rows are of.
+        scores: a teacher's, of each row's positive and negatives; else ``None``.
+    """
+
+    ids: NDArray[np.int32]
+    lengths: Integers
+    slots: Integers
+    keys: Integers
+    labels: NDArray[np.float32] | None = None
+    prompts: Integers | None = None
+    dataset: str = ""
+    scores: NDArray[np.float32] | None = None
+
+    @property
+    def starts(self) -> Integers:
+        """Where each text begins in ``ids``, and where the last one ends."""
+        return np.concatenate(([0], np.cumsum(self.lengths)))
+
+
+@dataclass(frozen=True)
+class PaddedTexts:
+    """A mini-batch of texts in rows of one width.
+
+    Attributes:
+        texts: which texts of the batch.
+        ids: of shape (texts, width).
+        mask: of the same shape: 1 at tokens, 0 at padding.
+        prompt: tokens of the prompt of each, where the pooling leaves it out.
+    """
+
+    texts: Integers
+    ids: Integers
+    mask: Integers
+    prompt: int | None = None
+
+
+@dataclass(frozen=True)
+class JoinedTexts:
+    """A mini-batch of texts in one row, none padded.
+
+    Attributes:
+        texts: which texts of the batch.
+        ids: of shape (positions,); what follows the last text is filling, and belongs to no text.
+        positions: of each token in its text.
+        starts: where each text begins, where the last ends, and where the filling ends: int32.
+        longest: tokens of the longest text, rounded up so that few different numbers occur.
+        prompt: tokens of the prompt of each, where the pooling leaves it out.
+    """
+
+    texts: Integers
+    ids: Integers
+    positions: Integers
+    starts: NDArray[np.int32]
+    longest: int
+    prompt: int | None = None
+
+
+def padded_mini_batches(batch: TextBatch, budget: int, pad: int, *, left: bool = False) -> Iterator[PaddedTexts]:
+    """The batch's texts, longest first, in mini-batches of at most ``budget`` padded tokens.
+
+    Args:
+        pad: the padding's token id.
+        left: pad before the text.
+    """
+    starts = batch.starts
+    for prompt, group in _groups_by_prompt(batch):
+        for chosen in batches_by_tokens(batch.lengths[group].tolist(), budget):
+            texts = group[chosen]
+            lengths = batch.lengths[texts]
+            width = max(1, int(lengths.max()))
+            columns = np.arange(width)
+            is_token = columns >= width - lengths[:, None] if left else columns < lengths[:, None]
+            ids = np.full((len(texts), width), pad, np.int64)
+            ids[is_token] = batch.ids[_spans(starts[texts], lengths)]
+            yield PaddedTexts(texts, ids, is_token.astype(np.int64), prompt)
+
+
+def joined_mini_batches(batch: TextBatch, size: int, step: int = 64) -> Iterator[JoinedTexts]:
+    """The batch's texts, longest first, in rows of ``size`` tokens, each filled as far as whole texts go.
+
+    Every row has exactly ``size`` positions, so that compiled code meets one shape only; a text longer than that
+    has a row of its own length.
+
+    Args:
+        step: ``longest`` is a multiple of it.
+    """
+    starts = batch.starts
+    for prompt, group in _groups_by_prompt(batch):
+        order = group[np.argsort(-batch.lengths[group], kind="stable")]
+        ends = np.cumsum(batch.lengths[order])
+        begin = 0
+        while begin < len(order):
+            before = int(ends[begin - 1]) if begin else 0
+            end = max(begin + 1, int(np.searchsorted(ends, before + size, side="right")))
+            texts = order[begin:end]
+            lengths = batch.lengths[texts]
+            used = int(lengths.sum())
+            filling = max(0, size - used)
+            ids = np.zeros(used + filling, np.int64)
+            ids[:used] = batch.ids[_spans(starts[texts], lengths)]
+            # the filling is cut into pieces no longer than the longest text, which attention relies on
+            longest = -(-int(lengths[0]) // step) * step
+            pieces = [longest] * (filling // longest) + ([filling % longest] if filling % longest else [])
+            bounds = np.concatenate(([0], np.cumsum([*lengths, *pieces]))).astype(np.int32)
+            positions = _spans(np.zeros(len(bounds) - 1, np.int64), np.diff(bounds).astype(np.int64))
+            positions[used:] = 0
+            yield JoinedTexts(texts, ids, positions, bounds, longest, prompt)
+            begin = end
+
+
+def _groups_by_prompt(batch: TextBatch) -> Iterator[tuple[int | None, Integers]]:
+    everything = np.arange(len(batch.lengths))
+    if batch.prompts is None:
+        yield None, everything
+        return
+    for prompt in np.unique(batch.prompts):
+        yield int(prompt), everything[batch.prompts == prompt]
+
+
+def _spans(starts: Integers, lengths: Integers) -> Integers:
+    """The numbers ``start .. start + length - 1`` of each span, one span after the other."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+
+
+def padding_share(tokens: int, positions: int) -> float:
+    """The share of computed positions that hold no token, 0..1."""
+    return 1 - tokens / positions if positions else 0.0
+
+
+def as_text_batch(value: Any) -> TextBatch:
+    """``value``, which must be a batch of the token store; a wrong collator is named rather than guessed."""
+    if not isinstance(value, TextBatch):
+        raise TypeError(f"the loss takes batches of a token store, not {type(value).__name__}")
+    return value
