@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from m3e.training.forward import first_position, has_unpadded_form
+from m3e.training.forward import attention_groups, first_position, has_unpadded_form
 from m3e.training.gather import joined, parts_of_all
 from m3e.training.packing import (
     JoinedTexts,
@@ -111,7 +111,7 @@ class CachedTextLoss(nn.Module):
         super().__init__()
         self.model = model
         self.loss = loss
-        self.unpadded = has_unpadded_form(model) and precision == "bf16"
+        self.unpadded = has_unpadded_form(model, precision)
         self.token_budget = token_budget or (TOKEN_BUDGET_GPU if model.device.type == "cuda" else TOKEN_BUDGET)
         self.kept_tokens = kept_tokens
         self.precision = precision
@@ -158,7 +158,7 @@ class CachedTextLoss(nn.Module):
                 0,
             )
         elif self.unpadded:
-            yield from joined_mini_batches(batch, self.token_budget)
+            yield from joined_mini_batches(batch, self.token_budget, filled=self.model.device.type == "cuda")
         else:
             tokenizer = self.model.tokenizer
             left = tokenizer.padding_side == "left"
@@ -305,13 +305,15 @@ def _features(
         with bf16:
             hidden = encoder(**inputs, attention_mask=mask).last_hidden_state
     else:
-        starts = _on(mini.starts, device)
+        where: dict[str, Any] = (
+            {"text_groups": attention_groups(mini.starts)}
+            if device.type == "cpu"
+            else {"cu_seq_lens_q": _on(mini.starts, device), "max_length_q": mini.longest}
+        )
         positions = _on(mini.positions + first_position(model), device)[None]
         inputs = {name: values[None] for name, values in inputs.items()}
         with bf16:
-            hidden = encoder(
-                **inputs, position_ids=positions, cu_seq_lens_q=starts, max_length_q=mini.longest
-            ).last_hidden_state
+            hidden = encoder(**inputs, position_ids=positions, **where).last_hidden_state
         hidden, mask = _padded(hidden[0], mini, device)
     if hidden.dtype in (torch.bfloat16, torch.float16):
         hidden = hidden.float()

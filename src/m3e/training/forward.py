@@ -4,8 +4,8 @@ Three things are done another way than transformers does them, each where it pay
 
 * dropout on CPUs takes its mask from 16 random bits a number (torch draws one by one, a fifth of a step's time);
 * attention on CPUs scales the queries instead of the scores, and takes that dropout;
-* on GPUs, texts lie one after the other without padding, and attention is FlashAttention's for variable lengths
-  (Dao 2023, arXiv:2307.08691), by torch's own kernel.
+* texts lie one after the other without padding. Attention pads groups of like lengths on CPUs, and on GPUs is
+  FlashAttention's for variable lengths (Dao 2023, arXiv:2307.08691), by torch's own kernel.
 
 The parameters, their names and the modules stay the model's own, so adapters and checkpoints know no difference.
 """
@@ -13,12 +13,15 @@ The parameters, their names and the modules stay the model's own, so adapters an
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from m3e.training.packing import spans_of_like_length
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -26,10 +29,36 @@ if TYPE_CHECKING:
 ATTENTION = "m3e"
 """The name under which transformers finds :func:`attention`."""
 
+_GROUP_COST = 16
+"""Tokens whose attention takes as long as one more group of texts."""
+
 _BITS = 1 << 15
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
 _UNPADDED = ("bert", *_POSITIONS_AFTER_PADDING)
 """Model types whose layers treat every position alike, so that texts may lie one after the other."""
+
+
+@dataclass(frozen=True)
+class TextGroup:
+    """Neighbouring texts that attention pads to one width.
+
+    Attributes:
+        count, width: texts, and tokens of the longest.
+        places: which of the group's tokens stand in the padded rows; ``None`` where nothing is padded.
+        kept: which padded positions hold a token.
+        mask: minus infinity at padding, of shape (count, 1, 1, width).
+    """
+
+    count: int
+    width: int
+    places: Tensor | None = None
+    kept: Tensor | None = None
+    mask: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Of all its texts."""
+        return self.count * self.width if self.kept is None else len(self.kept)
 
 
 class _Masked(torch.autograd.Function):
@@ -91,6 +120,7 @@ def attention(
     scaling: float | None = None,
     cu_seq_lens_q: Tensor | None = None,
     max_length_q: int = 0,
+    text_groups: Sequence[TextGroup] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention's output (batch, length, heads, head size), and no weights, as transformers' interface has it.
@@ -100,8 +130,11 @@ def attention(
         mask: 0 or minus infinity, broadcast over the scores; ``None`` where nothing is padded.
         cu_seq_lens_q: where each text starts in a batch of one row, and the last one's end: int32.
         max_length_q: tokens of the longest text then.
+        text_groups: of :func:`attention_groups`, in their place on CPUs.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if text_groups is not None:
+        return _grouped_attention(query, key, value, text_groups, dropout, scale), None
     if cu_seq_lens_q is not None:
         return _unpadded_attention(query, key, value, cu_seq_lens_q, max_length_q, dropout, scale), None
     if query.device.type != "cpu":
@@ -120,8 +153,6 @@ _dropout = dropout
 def _unpadded_attention(
     query: Tensor, key: Tensor, value: Tensor, starts: Tensor, longest: int, probability: float, scale: float
 ) -> Tensor:
-    if query.device.type == "cpu":
-        return _one_after_the_other(query, key, value, starts, probability, scale)
     rows = [part[0].transpose(0, 1) for part in (query, key, value)]
     flash: Any = torch.ops.aten._flash_attention_forward
     output = flash(*rows, starts, starts, longest, longest, probability, False, False, scale=scale)[0]
@@ -129,16 +160,51 @@ def _unpadded_attention(
     return joined
 
 
-def _one_after_the_other(
-    query: Tensor, key: Tensor, value: Tensor, starts: Tensor, probability: float, scale: float
+def attention_groups(starts: np.ndarray[Any, Any]) -> list[TextGroup]:
+    """Joined texts, longest first, in groups that attention pads to one width on a CPU."""
+    lengths = np.diff(starts).astype(np.int64)
+    groups = []
+    for begin, end in spans_of_like_length(lengths, _GROUP_COST, 1 << 30):
+        own, width = lengths[begin:end], int(lengths[begin])
+        if int(own[-1]) == width:
+            groups.append(TextGroup(end - begin, width))
+            continue
+        offsets = np.cumsum(own) - own
+        columns = np.arange(width)
+        is_token = columns < own[:, None]
+        places = offsets[:, None] + np.minimum(columns, own[:, None] - 1)
+        mask = np.where(is_token, np.float32(0), np.float32(-np.inf))[:, None, None, :]
+        groups.append(
+            TextGroup(
+                end - begin,
+                width,
+                torch.from_numpy(places.ravel()),
+                torch.from_numpy(np.flatnonzero(is_token)),
+                torch.from_numpy(mask),
+            )
+        )
+    return groups
+
+
+def _grouped_attention(
+    query: Tensor, key: Tensor, value: Tensor, groups: Sequence[TextGroup], probability: float, scale: float
 ) -> Tensor:
-    """The same without a kernel for it: what CPUs, which have none, are tested with."""
+    """Attention of joined texts, group by group: only here is anything padded."""
+    _, heads, total, size = query.shape
+    counts = [group.tokens for group in groups]
+    parts = [part[0].transpose(0, 1).reshape(total, heads * size).split(counts) for part in (query, key, value)]
     outputs = []
-    for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        queries, keys, values = (part[:, :, begin:end] for part in (query, key, value))
+    for group, *rows in zip(groups, *parts, strict=True):
+        if group.places is not None:
+            rows = [part.index_select(0, group.places) for part in rows]
+        queries, keys, values = (part.view(group.count, group.width, heads, size).transpose(1, 2) for part in rows)
         scores = torch.matmul(queries * scale, keys.transpose(2, 3))
-        outputs.append(torch.matmul(dropout(scores.softmax(dim=-1), probability), values))
-    return torch.cat(outputs, dim=2).transpose(1, 2)
+        if group.mask is not None:
+            scores = scores + group.mask.to(scores.dtype)
+        output = torch.matmul(dropout(scores.softmax(dim=-1), probability), values).transpose(1, 2)
+        output = output.reshape(group.count * group.width, heads * size)
+        outputs.append(output if group.kept is None else output.index_select(0, group.kept))
+    return torch.cat(outputs).view(1, total, heads, size)
 
 
 def attention_mask(
@@ -157,10 +223,11 @@ def attention_mask(
     return mask.masked_fill_(~attention_mask.bool(), -torch.inf)[:, None, None, :]
 
 
-def has_unpadded_form(model: SentenceTransformer) -> bool:
-    """Whether texts of this model may lie one after the other on the device it is on."""
+def has_unpadded_form(model: SentenceTransformer, precision: str) -> bool:
+    """Whether texts of this model may lie one after the other; GPUs' kernels want 16 bits."""
     encoder = getattr(model[0], "model", None)
-    return model.device.type == "cuda" and getattr(encoder.config if encoder else None, "model_type", "") in _UNPADDED
+    known = getattr(encoder.config if encoder else None, "model_type", "") in _UNPADDED
+    return known and (model.device.type == "cpu" or (model.device.type == "cuda" and precision == "bf16"))
 
 
 def first_position(model: SentenceTransformer) -> int:
@@ -189,18 +256,16 @@ def training_form(model: SentenceTransformer, *, compile_layers: bool = False) -
     encoder.set_attn_implementation(ATTENTION)
     swapped = _swap_dropouts(encoder) if model.device.type == "cpu" else []
     layers = _layers(encoder) if compile_layers else []
-    originals = [layer.forward for layer in layers]
     for layer in layers:
-        layer.forward = torch.compile(layer.forward, dynamic=False)
+        layer.compile()
     try:
         yield
     finally:
         for layer in layers:
-            del layer.forward  # the class's own again
+            layer._compiled_call_impl = None
         for parent, name, module in swapped:
             setattr(parent, name, module)
         encoder.set_attn_implementation(before)
-        del originals
 
 
 def _register() -> None:

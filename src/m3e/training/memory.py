@@ -23,15 +23,18 @@ class StepMemory:
         return self.needed <= self.free * SHARE_OF_FREE_MEMORY
 
 
-def activation_bytes(config: Any, texts: int, length: int, bytes_a_number: int) -> int:
+def activation_bytes(config: Any, texts: int, length: int, bytes_a_number: int, scores: int | None = None) -> int:
     """Activations kept for the backward pass of ``texts`` texts of ``length`` tokens.
+
+    Args:
+        scores: attention scores that are kept for each token and head, ``length`` by default.
 
     Korthikanti et al. 2022 (arXiv:2205.05198), equation 2, counts s·b·h·(34 + 5·a·s/h) bytes a layer in 16 bits.
     """
     hidden = int(config.hidden_size)
     layers = int(config.num_hidden_layers)
     heads = int(config.num_attention_heads)
-    a_layer = length * texts * (34 * hidden + 5 * heads * length)
+    a_layer = length * texts * (34 * hidden + 5 * heads * (length if scores is None else scores))
     return layers * a_layer * bytes_a_number // 2
 
 
@@ -74,3 +77,18 @@ def mini_batch_that_fits(
     ):
         size //= 2
     return size
+
+
+def tokens_that_fit(model: Any, length: int, precision: str) -> int:
+    """Tokens whose activations fit in the share of free memory that training may use, in texts of ``length``.
+
+    On GPUs attention keeps no scores. Autocast keeps some activations in both precisions, which counts double.
+    """
+    encoder = getattr(model[0], "model", None)
+    if encoder is None:
+        return 0
+    scores = 0 if model.device.type == "cuda" else length  # FlashAttention keeps none
+    a_text = activation_bytes(encoder.config, 1, length, 2 if precision == "bf16" else 4, scores=scores)
+    doubled = 2 if precision == "bf16" else 1
+    share = free_memory(model.device) * SHARE_OF_FREE_MEMORY
+    return int(share // (doubled * max(1, a_text // length)))

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m3e.inference.encoder import batches_by_tokens
-
 Integers = NDArray[np.int64]
+
+MINI_BATCH_COST = 128
+"""Tokens that could be trained in the time that one more mini-batch takes: its weights are read, its gradients added."""
+
+_STEP_OF_LONGEST = 64
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class JoinedTexts:
 
 
 def padded_mini_batches(batch: TextBatch, budget: int, pad: int, *, left: bool = False) -> Iterator[PaddedTexts]:
-    """The batch's texts, longest first, in mini-batches of at most ``budget`` padded tokens.
+    """The batch's texts, longest first, in mini-batches of like lengths and at most ``budget`` padded tokens.
 
     Args:
         pad: the padding's token id.
@@ -91,25 +94,23 @@ def padded_mini_batches(batch: TextBatch, budget: int, pad: int, *, left: bool =
     """
     starts = batch.starts
     for prompt, group in _groups_by_prompt(batch):
-        for chosen in batches_by_tokens(batch.lengths[group].tolist(), budget):
-            texts = group[chosen]
+        order = group[np.argsort(-batch.lengths[group], kind="stable")]
+        for begin, end in spans_of_like_length(batch.lengths[order], MINI_BATCH_COST, budget):
+            texts = order[begin:end]
             lengths = batch.lengths[texts]
             width = max(1, int(lengths.max()))
             columns = np.arange(width)
             is_token = columns >= width - lengths[:, None] if left else columns < lengths[:, None]
             ids = np.full((len(texts), width), pad, np.int64)
-            ids[is_token] = batch.ids[_spans(starts[texts], lengths)]
+            ids[is_token] = batch.ids[_numbers(starts[texts], lengths)]
             yield PaddedTexts(texts, ids, is_token.astype(np.int64), prompt)
 
 
-def joined_mini_batches(batch: TextBatch, size: int, step: int = 64) -> Iterator[JoinedTexts]:
-    """The batch's texts, longest first, in rows of ``size`` tokens, each filled as far as whole texts go.
-
-    Every row has exactly ``size`` positions, so that compiled code meets one shape only; a text longer than that
-    has a row of its own length.
+def joined_mini_batches(batch: TextBatch, budget: int, *, filled: bool = False) -> Iterator[JoinedTexts]:
+    """The batch's texts, longest first, in rows of at most ``budget`` tokens; a longer text has a row of its own.
 
     Args:
-        step: ``longest`` is a multiple of it.
+        filled: give every row exactly ``budget`` positions, so that compiled code meets one shape only.
     """
     starts = batch.starts
     for prompt, group in _groups_by_prompt(batch):
@@ -118,21 +119,61 @@ def joined_mini_batches(batch: TextBatch, size: int, step: int = 64) -> Iterator
         begin = 0
         while begin < len(order):
             before = int(ends[begin - 1]) if begin else 0
-            end = max(begin + 1, int(np.searchsorted(ends, before + size, side="right")))
+            end = max(begin + 1, int(np.searchsorted(ends, before + budget, side="right")))
             texts = order[begin:end]
-            lengths = batch.lengths[texts]
-            used = int(lengths.sum())
-            filling = max(0, size - used)
-            ids = np.zeros(used + filling, np.int64)
-            ids[:used] = batch.ids[_spans(starts[texts], lengths)]
-            # the filling is cut into pieces no longer than the longest text, which attention relies on
-            longest = -(-int(lengths[0]) // step) * step
-            pieces = [longest] * (filling // longest) + ([filling % longest] if filling % longest else [])
-            bounds = np.concatenate(([0], np.cumsum([*lengths, *pieces]))).astype(np.int32)
-            positions = _spans(np.zeros(len(bounds) - 1, np.int64), np.diff(bounds).astype(np.int64))
-            positions[used:] = 0
-            yield JoinedTexts(texts, ids, positions, bounds, longest, prompt)
+            yield _joined(batch, texts, starts, budget if filled else 0, prompt)
             begin = end
+
+
+def _joined(batch: TextBatch, texts: Integers, starts: Integers, size: int, prompt: int | None) -> JoinedTexts:
+    lengths = batch.lengths[texts]
+    used = int(lengths.sum())
+    filling = max(0, size - used)
+    longest = -(-max(1, int(lengths[0])) // _STEP_OF_LONGEST) * _STEP_OF_LONGEST
+    # the filling is cut into pieces no longer than the longest text, which attention relies on
+    pieces = [longest] * (filling // longest) + ([filling % longest] if filling % longest else [])
+    bounds = np.concatenate(([0], np.cumsum([*lengths, *pieces]))).astype(np.int32)
+    ids = np.zeros(used + filling, np.int64)
+    ids[:used] = batch.ids[_numbers(starts[texts], lengths)]
+    positions = np.zeros(used + filling, np.int64)
+    positions[:used] = _numbers(np.zeros(len(texts), np.int64), lengths)
+    return JoinedTexts(texts, ids, positions, bounds, longest, prompt)
+
+
+def spans_of_like_length(lengths: Integers, cost: int, budget: int) -> list[tuple[int, int]]:
+    """Neighbours that are padded to one width: the spans that take the fewest tokens in all, padding included.
+
+    Found by dynamic programming over the different lengths, as optimal histograms are.
+
+    Args:
+        lengths: of texts, longest first.
+        cost: tokens that one more span is worth.
+        budget: padded tokens a span, which has at least one text.
+    """
+    widths, counts = np.unique(-lengths, return_counts=True)
+    widths = np.maximum(1, -widths)
+    before = np.concatenate(([0], np.cumsum(counts)))
+    best = np.zeros(len(before))
+    cut_at = np.zeros(len(before), np.int64)
+    for end in range(1, len(before)):
+        tokens = (before[end] - before[:end]) * widths[:end]
+        total = best[:end] + tokens + cost * np.ceil(tokens / budget)
+        cut_at[end] = int(total.argmin())
+        best[end] = total[cut_at[end]]
+    spans: list[tuple[int, int]] = []
+    end = len(before) - 1
+    while end:
+        begin = int(cut_at[end])
+        spans[:0] = _within_budget(int(before[begin]), int(before[end]), int(widths[begin]), budget)
+        end = begin
+    return spans
+
+
+def _within_budget(begin: int, end: int, width: int, budget: int) -> list[tuple[int, int]]:
+    """A span in even parts of at most so many tokens."""
+    parts = -(-(end - begin) // max(1, budget // width))
+    bounds = [begin + (end - begin) * part // parts for part in range(parts + 1)]
+    return list(zip(bounds, bounds[1:], strict=False))
 
 
 def _groups_by_prompt(batch: TextBatch) -> Iterator[tuple[int | None, Integers]]:
@@ -144,7 +185,7 @@ def _groups_by_prompt(batch: TextBatch) -> Iterator[tuple[int | None, Integers]]
         yield int(prompt), everything[batch.prompts == prompt]
 
 
-def _spans(starts: Integers, lengths: Integers) -> Integers:
+def _numbers(starts: Integers, lengths: Integers) -> Integers:
     """The numbers ``start .. start + length - 1`` of each span, one span after the other."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
