@@ -44,7 +44,7 @@ from m3e.files import hash_settings, read_json, write_json
 from m3e.machine import bf16_is_fast, machine
 from m3e.models.folder import write_transformer
 from m3e.training.batches import PlanOptions, plan_batches
-from m3e.training.cached_loss import CachedTextLoss
+from m3e.training.cached_loss import TOKEN_BUDGET, TOKEN_BUDGET_GPU, CachedTextLoss
 from m3e.training.flops import model_flops, peak_flops
 from m3e.training.losses import InBatchSoftmaxLoss
 from m3e.training.memory import tokens_that_fit
@@ -55,6 +55,13 @@ from m3e.training.token_store import Tokenisation, TokenStore, build_token_store
 
 TEMPERATURE = 0.01
 OURS, DEFAULT, BEST, UNIEM = "ours", "sentence_transformers_default", "sentence_transformers_best", "uniem_manner"
+WAYS: dict[str, dict[str, Any]] = {
+    "bf16": {"precision": "bf16"},
+    "bf16, compiled": {"precision": "bf16", "compile_layers": True},
+    "autocast, compiled": {"precision": "autocast", "compile_layers": True},
+}
+"""How ours can run on a GPU; the fastest in a short trial does."""
+
 HAN = [chr(point) for point in range(0x4E00, 0x4E00 + 6000)]
 WORDS = ["embedding", "model", "server", "token", "search", "python", "cloud", "update", "error", "file", "data", "user"]
 
@@ -261,16 +268,18 @@ class Contest:
             clock.on_step_end()
         return clock.seconds
 
-    def ours(self, *, compile_layers: bool = False) -> tuple[float, dict[str, Any]]:
+    def ours(self, precision: Any = None, *, compile_layers: bool = False) -> tuple[float, dict[str, Any]]:
         model = self.model()
         gpu = self.device == "cuda"
-        precision = "bf16" if gpu or bf16_is_fast() else "fp32"
+        precision = precision or ("bf16" if gpu or bf16_is_fast() else "fp32")
         plan = plan_batches(self.store.sets, PlanOptions(self.shape.rows, steps=1 + self.shape.steps, seed=1))
         loss = CachedTextLoss(
             model,
             InBatchSoftmaxLoss(model, TEMPERATURE),
             precision=precision,
-            kept_tokens=tokens_that_fit(model, self.shape.length, precision),
+            kept_tokens=tokens_that_fit(
+                model, self.shape.length, precision, TOKEN_BUDGET_GPU if gpu else TOKEN_BUDGET
+            ),
             rows_at_once=2048 if gpu else 512,
         )
         clock = Clock()
@@ -353,8 +362,8 @@ def on_gpu(shape: Shape, work: Path) -> dict[str, Any]:
     trial = replace(here, shape=replace(shape, rows=min(shape.rows, 2048), steps=1))
     sizes = (512, 2048) if shape.length <= 128 else (128, 512)
     tried: dict[str, dict[str, float | None]] = {OURS: {}, BEST: {}}
-    for compiled in (False, True):
-        tried[OURS]["compiled" if compiled else "plain"] = attempt(lambda c=compiled: trial.ours(compile_layers=c)[0])
+    for name in WAYS:
+        tried[OURS][name] = attempt(lambda n=name: trial.ours(**WAYS[n])[0])
     for size in sizes:
         tried[BEST][str(size)] = attempt(
             lambda s=size: trial.sentence_transformers(bf16=True, grouped=True, mini_batch=s)
@@ -364,7 +373,7 @@ def on_gpu(shape: Shape, work: Path) -> dict[str, Any]:
     peer = here.sentence_transformers(bf16=True, grouped=True, mini_batch=int(best[BEST]))
     print(f"{shape.name} {shape.length} {BEST}: {shape.rows / peer:.0f} rows/s", flush=True)
     free()
-    seconds, facts = here.ours(compile_layers=best[OURS] == "compiled")
+    seconds, facts = here.ours(**WAYS[best[OURS]])
     print(f"{shape.name} {shape.length} ours: {shape.rows / seconds:.0f} rows/s {facts}", flush=True)
     free()
     return result(shape, {OURS: seconds, BEST: peer}, {**facts, "trials": tried})

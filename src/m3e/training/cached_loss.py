@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from m3e.training.forward import attention_groups, first_position, has_unpadded_form
+from m3e.training.forward import attention_groups, can_run_in_bf16, first_position, has_unpadded_form, in_bf16
 from m3e.training.gather import joined, parts_of_all
 from m3e.training.packing import (
     JoinedTexts,
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 TOKEN_BUDGET = 4096
 """Tokens a mini-batch on CPUs: what stays in the caches, and large enough for the matrix products."""
 
-TOKEN_BUDGET_GPU = 65536
+TOKEN_BUDGET_GPU = 32768
 
 MiniBatch = PaddedTexts | JoinedTexts
+Precision = Literal["fp32", "autocast", "bf16"]
 
 
 class EmbeddingLoss(Protocol):
@@ -94,7 +95,8 @@ class CachedTextLoss(nn.Module):
         loss: the loss on embeddings.
         token_budget: tokens a mini-batch; ``None`` takes what suits the device.
         kept_tokens: tokens whose graphs are kept instead of being computed again.
-        precision: ``bf16`` runs the encoder by autocast; pooling and loss stay in the weights' own precision.
+        precision: ``bf16`` computes the encoder's layers in bf16 throughout, ``autocast`` only their matrix products;
+            weights, pooling and loss stay in the weights' own precision.
         rows_at_once: rows of the loss at a time, where it allows that.
     """
 
@@ -105,7 +107,7 @@ class CachedTextLoss(nn.Module):
         *,
         token_budget: int | None = None,
         kept_tokens: int = 0,
-        precision: str = "fp32",
+        precision: Precision = "fp32",
         rows_at_once: int = 512,
     ) -> None:
         super().__init__()
@@ -299,11 +301,9 @@ def _features(
     inputs: dict[str, Any] = (
         {"inputs_embeds": words.look_up(mini.ids)} if words is not None else {"input_ids": _on(mini.ids, device)}
     )
-    bf16 = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
     if isinstance(mini, PaddedTexts):
         mask = _on(mini.mask, device)
-        with bf16:
-            hidden = encoder(**inputs, attention_mask=mask).last_hidden_state
+        hidden = _hidden(encoder, {**inputs, "attention_mask": mask}, device, precision)
     else:
         where: dict[str, Any] = (
             {"text_groups": attention_groups(mini.starts)}
@@ -312,8 +312,7 @@ def _features(
         )
         positions = _on(mini.positions + first_position(model), device)[None]
         inputs = {name: values[None] for name, values in inputs.items()}
-        with bf16:
-            hidden = encoder(**inputs, position_ids=positions, **where).last_hidden_state
+        hidden = _hidden(encoder, {**inputs, "position_ids": positions, **where}, device, precision)
         hidden, mask = _padded(hidden[0], mini, device)
     if hidden.dtype in (torch.bfloat16, torch.float16):
         hidden = hidden.float()
@@ -321,6 +320,14 @@ def _features(
     if mini.prompt is not None:
         features["prompt_length"] = mini.prompt
     return features
+
+
+def _hidden(encoder: Any, inputs: dict[str, Any], device: torch.device, precision: str) -> Tensor:
+    """The last layer's output."""
+    if precision == "bf16" and can_run_in_bf16(encoder):
+        return cast(Tensor, in_bf16(encoder, inputs).last_hidden_state)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision != "fp32"):
+        return cast(Tensor, encoder(**inputs).last_hidden_state)
 
 
 def _padded(hidden: Tensor, mini: JoinedTexts, device: torch.device) -> tuple[Tensor, Tensor]:

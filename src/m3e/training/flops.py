@@ -51,16 +51,16 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
 
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        return next((peak for part, peak in PEAKS.items() if part in name), None) if precision == "bf16" else None
-    return _measured(precision) if device.type == "cpu" else None
+        return next((peak for part, peak in PEAKS.items() if part in name), None) if precision != "fp32" else None
+    return _measured(precision != "fp32") if device.type == "cpu" else None
 
 
 @cache
-def _measured(precision: str) -> float:
+def _measured(bf16: bool) -> float:
     """The best of some matrix products on this processor."""
     import torch
 
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch.bfloat16 if bf16 else torch.float32
     left, right = torch.ones(1024, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
     best = float("inf")
     for _ in range(8):

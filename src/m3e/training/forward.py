@@ -138,6 +138,7 @@ def attention(
     if cu_seq_lens_q is not None:
         return _unpadded_attention(query, key, value, cu_seq_lens_q, max_length_q, dropout, scale), None
     if query.device.type != "cpu":
+        mask = mask if mask is None else mask.to(query.dtype)
         output = nn.functional.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scale)
         return output.transpose(1, 2).contiguous(), None
     scores = torch.matmul(query * scale, key.transpose(2, 3))
@@ -227,7 +228,7 @@ def has_unpadded_form(model: SentenceTransformer, precision: str) -> bool:
     """Whether texts of this model may lie one after the other; GPUs' kernels want 16 bits."""
     encoder = getattr(model[0], "model", None)
     known = getattr(encoder.config if encoder else None, "model_type", "") in _UNPADDED
-    return known and (model.device.type == "cpu" or (model.device.type == "cuda" and precision == "bf16"))
+    return known and (model.device.type == "cpu" or (model.device.type == "cuda" and precision != "fp32"))
 
 
 def first_position(model: SentenceTransformer) -> int:
@@ -255,7 +256,7 @@ def training_form(model: SentenceTransformer, *, compile_layers: bool = False) -
     before = config._attn_implementation
     encoder.set_attn_implementation(ATTENTION)
     swapped = _swap_dropouts(encoder) if model.device.type == "cpu" else []
-    layers = _layers(encoder) if compile_layers else []
+    layers = list(_stack(encoder).layer) if compile_layers else []
     for layer in layers:
         layer.compile()
     try:
@@ -268,6 +269,40 @@ def training_form(model: SentenceTransformer, *, compile_layers: bool = False) -
         encoder.set_attn_implementation(before)
 
 
+def can_run_in_bf16(encoder: nn.Module) -> bool:
+    """Whether :func:`in_bf16` knows the encoder's kind."""
+    return getattr(getattr(encoder, "config", None), "model_type", "") in _UNPADDED
+
+
+def in_bf16(encoder: nn.Module, inputs: dict[str, Any]) -> Any:
+    """The encoder's output with bf16 copies of its layers' weights, whose gradients reach the weights in fp32.
+
+    Autocast leaves what flows between layers in fp32, and casts it again and again; here it is bf16 throughout. The
+    embeddings stay as they are: only what they yield is cast.
+    """
+    copies = {
+        name: parameter.to(torch.bfloat16)
+        for name, parameter in encoder.named_parameters()
+        if parameter.dtype is torch.float32 and ".layer." in f".{name}"
+    }
+    stack = _stack(encoder)
+    before, after = stack.register_forward_pre_hook(_to_bf16), stack.register_forward_hook(_to_fp32)
+    try:
+        return torch.func.functional_call(encoder, copies, (), inputs)
+    finally:
+        before.remove()
+        after.remove()
+
+
+def _to_bf16(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (arguments[0].to(torch.bfloat16), *arguments[1:])
+
+
+def _to_fp32(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+    output.last_hidden_state = output.last_hidden_state.float()
+    return output
+
+
 def _register() -> None:
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
@@ -276,9 +311,10 @@ def _register() -> None:
     AttentionMaskInterface.register(ATTENTION, attention_mask)
 
 
-def _layers(encoder: nn.Module) -> list[nn.Module]:
+def _stack(encoder: nn.Module) -> Any:
+    """The module that holds the layers."""
     base: Any = encoder.get_base_model() if hasattr(encoder, "get_base_model") else encoder
-    return list(base.encoder.layer)
+    return base.encoder
 
 
 def _swap_dropouts(encoder: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:

@@ -79,16 +79,19 @@ def mini_batch_that_fits(
     return size
 
 
-def tokens_that_fit(model: Any, length: int, precision: str) -> int:
-    """Tokens whose activations fit in the share of free memory that training may use, in texts of ``length``.
+def tokens_that_fit(model: Any, length: int, precision: str, mini_batch: int) -> int:
+    """Tokens whose activations fit, beside a mini-batch's, in the share of free memory that training may use.
 
-    On GPUs attention keeps no scores. Autocast keeps some activations in both precisions, which counts double.
+    Autocast keeps much of a layer in both precisions, which counts double.
+
+    Args:
+        length: tokens of a long text of the data.
+        mini_batch: tokens of a mini-batch.
     """
     encoder = getattr(model[0], "model", None)
     if encoder is None:
         return 0
     scores = 0 if model.device.type == "cuda" else length  # FlashAttention keeps none
-    a_text = activation_bytes(encoder.config, 1, length, 2 if precision == "bf16" else 4, scores=scores)
-    doubled = 2 if precision == "bf16" else 1
-    share = free_memory(model.device) * SHARE_OF_FREE_MEMORY
-    return int(share // (doubled * max(1, a_text // length)))
+    bytes_a_number = 2 if precision == "bf16" else 4
+    a_token = max(1, activation_bytes(encoder.config, 1, length, bytes_a_number, scores) // length)
+    return max(0, int(free_memory(model.device) * SHARE_OF_FREE_MEMORY) // a_token - mini_batch)
