@@ -168,7 +168,7 @@ class BatchPlan:
             sets = np.load(folder / "sets.npy")
             shares = tuple(tuple(SetShare(**share) for share in epoch) for epoch in facts["shares"])
             return cls(rows, sets, tuple(facts["names"]), tuple(facts["epochs"]), shares)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{folder} holds no batches that can be read ({error}); remove it to plan again") from error
 
 

@@ -2,8 +2,8 @@
 
 Gradient caching (Gao et al. 2021, arXiv:2101.06983): all texts are embedded in mini-batches, the loss is
 back-propagated to the embeddings, and each mini-batch is computed once more to carry its part on to the weights.
-Here every text is embedded once however often it occurs, mini-batches hold texts of similar lengths up to a token
-budget, and as many of them as memory allows keep their graph, so that they need not be computed again.
+Here all columns' texts go together into mini-batches of similar lengths up to a token budget, and as many of them as
+memory allows keep their graph, so that they need not be computed again.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+_NUMBERS_A_MESSAGE = 32 << 20
+
 
 def processes() -> int:
     """How many processes train together."""
@@ -37,15 +39,23 @@ def joined(parts: list[Tensor], own: Tensor) -> Tensor:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Add up the gradients of all processes, in place, a few large messages at a time."""
+    """Add up the gradients of all processes, in place, a few large messages at a time.
+
+    A parameter that no process used stays without a gradient, as in one process.
+    """
     if processes() == 1:
         return
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        return
+    used = torch.tensor([parameter.grad is not None for parameter in trained], device=trained[0].device).int()
+    torch.distributed.all_reduce(used, torch.distributed.ReduceOp.MAX)
     bucket: list[Tensor] = []
     size = 0
-    for parameter in parameters:
-        if not parameter.requires_grad:
+    for parameter, is_used in zip(trained, used.tolist(), strict=True):
+        if not is_used:
             continue
-        if parameter.grad is None:  # unused here, perhaps not elsewhere: every process must send the same
+        if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         bucket.append(parameter.grad)
         size += parameter.grad.numel()
@@ -53,9 +63,6 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
             _sum(bucket)
             bucket, size = [], 0
     _sum(bucket)
-
-
-_NUMBERS_A_MESSAGE = 32 << 20
 
 
 def _sum(tensors: list[Tensor]) -> None:

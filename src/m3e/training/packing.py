@@ -14,6 +14,9 @@ Integers = NDArray[np.int64]
 MINI_BATCH_COST = 128
 """Tokens that could be trained in the time that one more mini-batch takes: its weights are read, its gradients added."""
 
+LARGEST_PADDING = 0.05
+"""The share of positions that may hold no token."""
+
 _STEP_OF_LONGEST = 64
 
 
@@ -95,7 +98,7 @@ def padded_mini_batches(batch: TextBatch, budget: int, pad: int, *, left: bool =
     starts = batch.starts
     for prompt, group in _groups_by_prompt(batch):
         order = group[np.argsort(-batch.lengths[group], kind="stable")]
-        for begin, end in spans_of_like_length(batch.lengths[order], MINI_BATCH_COST, budget):
+        for begin, end in _spans_of_little_padding(batch.lengths[order], budget):
             texts = order[begin:end]
             lengths = batch.lengths[texts]
             width = max(1, int(lengths.max()))
@@ -167,6 +170,17 @@ def spans_of_like_length(lengths: Integers, cost: int, budget: int) -> list[tupl
         spans[:0] = _within_budget(int(before[begin]), int(before[end]), int(widths[begin]), budget)
         end = begin
     return spans
+
+
+def _spans_of_little_padding(lengths: Integers, budget: int) -> list[tuple[int, int]]:
+    """Spans that are worth their cost; more of them where padding would exceed what is allowed."""
+    cost = MINI_BATCH_COST
+    while True:
+        spans = spans_of_like_length(lengths, cost, budget)
+        positions = sum((end - begin) * int(lengths[begin]) for begin, end in spans)
+        if cost == 0 or padding_share(int(lengths.sum()), positions) < LARGEST_PADDING:
+            return spans
+        cost //= 2
 
 
 def _within_budget(begin: int, end: int, width: int, budget: int) -> list[tuple[int, int]]:

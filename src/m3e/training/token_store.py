@@ -8,6 +8,7 @@ with the shards that are missing.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 STEP = "tokens"
 _COPY_AT_ONCE = 16 << 20
+_NO_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Tokenisation:
         limit = model.max_seq_length
         return cls(
             backend_tokenizer(model).to_str(),
-            int(limit) if limit else 1 << 30,
+            int(limit) if limit and math.isfinite(limit) else _NO_LIMIT,
             bool(getattr(model[0], "do_lower_case", False)),
             chosen,
             prompt_counts=any(not getattr(module, "include_prompt", True) for module in rest),
@@ -206,7 +208,7 @@ class TokenStore:
             raise DataError(f"{folder} holds no token store; build_token_store writes one")
         try:
             sets = tuple(_open_set(folder / f"{number:03d}") for number in range(marker["sets"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"the token store {folder} cannot be read ({error}); remove it to make it anew") from error
         return cls(sets, marker["hash"])
 
@@ -326,7 +328,8 @@ def _tokenise_shard(job: tuple[Path, str, str, Tokenisation, Path]) -> None:
     tokenizer = Tokenizer.from_str(tokenisation.tokenizer)
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    tokenizer.enable_truncation(min(tokenisation.max_length, 1 << 20))
+    if tokenisation.max_length < _NO_LIMIT:
+        tokenizer.enable_truncation(tokenisation.max_length)
     dtype = id_type(tokenizer.get_vocab_size(with_added_tokens=True))
     prompts = tokenisation.prompts[name]
     columns: dict[str, list[NDArray[Any]]] = {"lengths": [], "keys": [], "slots": [], "labels": [], "scores": []}
