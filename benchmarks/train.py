@@ -51,7 +51,8 @@ from m3e.training.memory import tokens_that_fit
 from m3e.training.planned_loader import PlannedBatches
 from m3e.training.planned_trainer import PlannedTrainer
 from m3e.training.sources import Source
-from m3e.training.token_store import Tokenisation, TokenStore, build_token_store
+from m3e.training.token_store import TokenStore
+from m3e.training.tokenise import Tokenisation, build_token_store
 
 TEMPERATURE = 0.01
 OURS, DEFAULT, BEST, UNIEM = "ours", "sentence_transformers_default", "sentence_transformers_best", "uniem_manner"
@@ -63,7 +64,20 @@ WAYS: dict[str, dict[str, Any]] = {
 """How ours can run on a GPU; the fastest in a short trial does."""
 
 HAN = [chr(point) for point in range(0x4E00, 0x4E00 + 6000)]
-WORDS = ["embedding", "model", "server", "token", "search", "python", "cloud", "update", "error", "file", "data", "user"]
+WORDS = [
+    "embedding",
+    "model",
+    "server",
+    "token",
+    "search",
+    "python",
+    "cloud",
+    "update",
+    "error",
+    "file",
+    "data",
+    "user",
+]
 
 
 @dataclass(frozen=True)
@@ -101,12 +115,13 @@ def texts(count: int, length: int, seed: int) -> list[tuple[str, str]]:
     words = random.choice(WORDS, sizes.size)
     ends = np.cumsum(sizes.ravel())
     cut = ["".join(characters[end - size : end]) for end, size in zip(ends, sizes.ravel(), strict=True)]
-    written = [f"{text[: len(text) // 2]} {word} {text[len(text) // 2 :]}" for text, word in zip(cut, words, strict=True)]
+    halves = [(text[: len(text) // 2], text[len(text) // 2 :]) for text in cut]
+    written = [f"{first} {word} {second}" for (first, second), word in zip(halves, words, strict=True)]
     return list(zip(written[::2], written[1::2], strict=True))
 
 
 def write_model(folder: Path, shape: Shape) -> None:
-    """A BERT of random weights over single Chinese characters and WordPieces, as large a vocabulary as BERT's Chinese."""
+    """A BERT of random weights over single Chinese characters and WordPieces, with a vocabulary as large as BERT's."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel
 
@@ -277,9 +292,7 @@ class Contest:
             model,
             InBatchSoftmaxLoss(model, TEMPERATURE),
             precision=precision,
-            kept_tokens=tokens_that_fit(
-                model, self.shape.length, precision, TOKEN_BUDGET_GPU if gpu else TOKEN_BUDGET
-            ),
+            kept_tokens=tokens_that_fit(model, self.shape.length, precision, TOKEN_BUDGET_GPU if gpu else TOKEN_BUDGET),
             rows_at_once=2048 if gpu else 512,
         )
         clock = Clock()
@@ -321,7 +334,8 @@ def contest(work: Path, shape: Shape, device: str) -> Contest:
     model = SentenceTransformer(str(folder), device="cpu")
     model.max_seq_length = shape.length
     source = Source("pairs", "pair", "s2p", False, 1.0, len(pairs), (shard,), hash_settings([shape.name, shape.length]))
-    store = build_token_store([source], Tokenisation.of(model, [source]), work / f"tokens-{shape.name}-{shape.length}", workers=1)
+    tokens = work / f"tokens-{shape.name}-{shape.length}"
+    store = build_token_store([source], Tokenisation.of(model, [source]), tokens, workers=1)
     return Contest(shape, work, pairs, folder, store, device)
 
 

@@ -1,4 +1,4 @@
-"""The peak memory of training steps of so many rows: ``peak_memory.py MODEL ROWS``; prints kilobytes."""
+"""The peak memory of training steps of so many rows: ``peak_memory.py MODEL ROWS``; writes kilobytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main() -> None:
     with training_form(model):
         for _ in range(2):
             loss(batch_of(int(sys.argv[2]))).backward()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}\n")
 
 
 if __name__ == "__main__":

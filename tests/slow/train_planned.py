@@ -45,9 +45,7 @@ def main() -> None:
     )
     rank = arguments.process_index
     loss = CachedTextLoss(model, InBatchSoftmaxLoss(model, 0.05), token_budget=120, kept_tokens=120)
-    trainer = PlannedTrainer(
-        model, arguments, loss, PlannedBatches(plan, store.sets, rank, arguments.world_size)
-    )
+    trainer = PlannedTrainer(model, arguments, loss, PlannedBatches(plan, store.sets, rank, arguments.world_size))
     checkpoint = newest_checkpoint(out)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     assert processes() == arguments.world_size

@@ -36,7 +36,8 @@ def records(kind: Kind, count: int, seed: int = 0) -> list[Record]:
         else:
             negatives = tuple(f"{sentence(random)}n{index}{number}" for number in range(index % 4))
             positives = (f"{query}a", f"{query}b")[: 1 + index % 2]
-            made.append(Ranked(query, positives, negatives, tuple(0.9 for _ in positives), tuple(0.1 for _ in negatives)))
+            scores = (0.9,) * len(positives), (0.1,) * len(negatives)
+            made.append(Ranked(query, positives, negatives, *scores))
     return made
 
 

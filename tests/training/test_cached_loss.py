@@ -16,7 +16,8 @@ from m3e.training.forward import training_form
 from m3e.training.losses import InBatchSoftmaxLoss
 from m3e.training.packing import TextBatch
 from m3e.training.sources import read_sources
-from m3e.training.token_store import Tokenisation, TokenStore, build_token_store
+from m3e.training.token_store import TokenStore
+from m3e.training.tokenise import Tokenisation, build_token_store
 from tests.training.prepared import records, write_prepared
 
 
@@ -120,7 +121,8 @@ def test_a_scaled_loss_scales_the_gradients(mini: Any, tmp_path: Path) -> None:
     mini.zero_grad()
     with training_form(mini):
         (loss(batch) / 4).backward()
-    part = torch.cat([torch.zeros(each.numel()) if each.grad is None else each.grad.flatten() for each in mini.parameters()])
+    gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in mini.parameters()]
+    part = torch.cat([each.flatten() for each in gradients])
     assert torch.allclose(4 * part, whole)
 
 

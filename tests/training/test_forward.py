@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from m3e.training.forward import (
+from m3e.training.attention import (
     Dropout,
     TextGroup,
     attention,
@@ -17,9 +18,8 @@ from m3e.training.forward import (
     attention_mask,
     dropout,
     dropout_mask,
-    has_unpadded_form,
-    training_form,
 )
+from m3e.training.forward import has_unpadded_form, training_form
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -38,7 +38,7 @@ def test_masks_drop_as_many_as_asked_and_keep_the_mean(dtype: torch.dtype, proba
 
 def test_torchs_seed_decides_the_mask() -> None:
     torch.manual_seed(3)
-    first, second = dropout_mask(torch.Size([1000]), 0.3, torch.float32), dropout_mask(torch.Size([1000]), 0.3, torch.float32)
+    first, second = (dropout_mask(torch.Size([1000]), 0.3, torch.float32) for _ in range(2))
     torch.manual_seed(3)
     assert torch.equal(first, dropout_mask(torch.Size([1000]), 0.3, torch.float32))
     assert not torch.equal(first, second)
@@ -67,7 +67,8 @@ def test_attention_with_padding() -> None:
     query, key, value = torch.randn(3, 2, 4, 7, 8, dtype=torch.float64)
     mask = torch.ones(2, 7, dtype=torch.long)
     mask[1, 4:] = 0
-    output, _ = attention(nn.Identity(), query, key, value, attention_mask(2, 7, 7, attention_mask=mask, dtype=torch.float64))
+    added = attention_mask(2, 7, 7, attention_mask=mask, dtype=torch.float64)
+    output, _ = attention(nn.Identity(), query, key, value, added)
     assert torch.allclose(output[0], eager(query, key, value)[0])
     assert torch.allclose(output[1, :4], eager(*(part[:, :, :4] for part in (query, key, value)))[1])
     assert attention_mask(2, 7, 7, attention_mask=torch.ones(2, 7)) is None
@@ -83,7 +84,7 @@ def test_attention_of_joined_texts_is_that_of_each_alone() -> None:
     assert any(group.mask is not None for group in groups)
     output, _ = attention(nn.Identity(), *parts, None, text_groups=groups)
     alone = torch.cat(
-        [eager(*(part[:, :, start:end] for part in parts)) for start, end in zip(starts, starts[1:], strict=False)],
+        [eager(*(part[:, :, start:end] for part in parts)) for start, end in itertools.pairwise(starts)],
         dim=1,
     )
     assert torch.allclose(output, alone)
@@ -131,7 +132,7 @@ def test_a_gpus_kernel_attends_as_each_text_alone() -> None:
     output, _ = attention(nn.Identity(), *parts, None, cu_seq_lens_q=starts, max_length_q=64)
     bounds = starts.tolist()
     alone = torch.cat(
-        [eager(*(part[:, :, start:end] for part in parts)) for start, end in zip(bounds, bounds[1:], strict=False)],
+        [eager(*(part[:, :, start:end] for part in parts)) for start, end in itertools.pairwise(bounds)],
         dim=1,
     )
     assert torch.allclose(output.float(), alone.float(), atol=0.03)

@@ -14,7 +14,7 @@ import torch
 from m3e.records import Kind
 from m3e.training.gather import joined, parts_of_all, processes, sum_gradients
 from m3e.training.sources import read_sources
-from m3e.training.token_store import Tokenisation, build_token_store
+from m3e.training.tokenise import Tokenisation, build_token_store
 from tests.conftest import write_mini
 from tests.training import gather_worker
 from tests.training.prepared import records, write_prepared

@@ -14,7 +14,8 @@ from m3e.training.batches import PlanOptions, plan_batches
 from m3e.training.packing import TextBatch
 from m3e.training.planned_loader import BATCH, PlannedBatches, planned_loader
 from m3e.training.sources import read_sources
-from m3e.training.token_store import Tokenisation, TokenStore, build_token_store
+from m3e.training.token_store import TokenStore
+from m3e.training.tokenise import Tokenisation, build_token_store
 from tests.training.prepared import records, write_prepared
 
 

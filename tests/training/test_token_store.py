@@ -10,10 +10,11 @@ import pytest
 
 from m3e.errors import DataError, SettingsError
 from m3e.records import Kind, Pair, Ranked
-from m3e.training import token_store
+from m3e.training import tokenise
 from m3e.training.rows import text_id
 from m3e.training.sources import read_sources
-from m3e.training.token_store import Prompts, Tokenisation, TokenSet, TokenStore, build_token_store, id_type
+from m3e.training.token_store import TokenSet, TokenStore
+from m3e.training.tokenise import Prompts, Tokenisation, build_token_store, id_type
 from tests.training.prepared import records, write_prepared
 
 
@@ -125,7 +126,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
     folder: Path, mini: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = store_of(folder, mini, tmp_path / "whole")
-    real, calls = token_store._tokenise_shard, []
+    real, calls = tokenise._tokenise_shard, []
 
     def stops(job: Any) -> None:
         calls.append(job)
@@ -133,7 +134,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(
             raise KeyboardInterrupt
         real(job)
 
-    monkeypatch.setattr(token_store, "_tokenise_shard", stops)
+    monkeypatch.setattr(tokenise, "_tokenise_shard", stops)
     with pytest.raises(KeyboardInterrupt):
         store_of(folder, mini, tmp_path / "tokens")
     assert not (tmp_path / "tokens").exists()
@@ -171,5 +172,5 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
 def test_a_broken_store_is_named(folder: Path, mini: Any, tmp_path: Path) -> None:
     store_of(folder, mini, tmp_path / "tokens")
     (tmp_path / "tokens" / "000" / "keys.npy").write_bytes(b"")
-    with pytest.raises(DataError, match="tokens cannot be read .* remove it"):
+    with pytest.raises(DataError, match=r"tokens cannot be read .* remove it"):
         TokenStore.open(tmp_path / "tokens")

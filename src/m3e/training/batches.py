@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from m3e.errors import DataError, SettingsError
 from m3e.files import atomic_folder, hash_settings, read_json, read_marker, write_json, write_marker
 from m3e.training.dealing import deal
+from m3e.training.shares import batches_of_sets
 
 STEP = "batches"
 
@@ -215,7 +216,8 @@ def _check_names(sets: Sequence[PlannedSet], options: PlanOptions) -> None:
     for table, names in (("weights", options.weights), ("caps", options.caps)):
         unknown = sorted(set(names) - known)
         if unknown:
-            raise SettingsError(f"{table} names {unknown[0]!r}, which is no data set here; there are: {', '.join(known)}")
+            there = ", ".join(sorted(known))
+            raise SettingsError(f"{table} names {unknown[0]!r}, which is no data set here; there are: {there}")
 
 
 def _plan_epoch(
@@ -243,7 +245,7 @@ def _plan_epoch(
             "rows); lower batch_size"
         )
     wanted = _wanted_shares(sets, sizes, available, options)
-    counts = _counts(wanted, available, options.steps)
+    counts = batches_of_sets(wanted, available, options.steps)
     total = sum(counts)
     order = np.repeat(np.arange(len(sets), dtype=np.uint16), counts)
     rows = np.concatenate([batches[:count] for batches, count in zip(dealt, counts, strict=True)])
@@ -286,40 +288,6 @@ def _wanted_shares(
     if not total:
         raise SettingsError("every data set that fills a batch has weight 0; give one a weight above 0")
     return [force / total for force in forces]
-
-
-def _counts(wanted: Sequence[float], available: Sequence[int], steps: int | None) -> list[int]:
-    """How many batches each set gives.
-
-    With a number of steps, sets that run short give all they have and the others share the rest by their weights.
-    """
-    drawn = [(share, most) for share, most in zip(wanted, available, strict=True) if share > 0]
-    if steps is None:
-        steps = max(1, int(min(most / share for share, most in drawn) + 1e-6))
-    steps = min(steps, sum(most for _, most in drawn))
-    exact = [0.0] * len(wanted)
-    short: set[int] = set()
-    while True:
-        left = steps - sum(available[index] for index in short)
-        rest = sum(share for index, share in enumerate(wanted) if index not in short)
-        for index, share in enumerate(wanted):
-            exact[index] = available[index] if index in short else left * share / rest if rest else 0.0
-        over = {index for index, value in enumerate(exact) if index not in short and value > available[index]}
-        if not over:
-            return _rounded(exact, available, steps)
-        short |= over
-
-
-def _rounded(exact: Sequence[float], available: Sequence[int], total: int) -> list[int]:
-    """Whole numbers that sum to ``total``, by largest remainders, none above what is available."""
-    counts = [int(value + 1e-9) for value in exact]
-    order = sorted(range(len(exact)), key=lambda index: (counts[index] - exact[index], index))
-    for index in order * 2:
-        if sum(counts) == total:
-            break
-        if counts[index] < available[index] and exact[index] > 0:
-            counts[index] += 1
-    return counts
 
 
 def summary(plan: BatchPlan) -> dict[str, Any]:

@@ -11,22 +11,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from m3e.training.forward import attention_groups, can_run_in_bf16, first_position, has_unpadded_form, in_bf16
+from m3e.training.embedding import BatchWords, MiniBatch, Precision, encoder_of, features_of
+from m3e.training.forward import has_unpadded_form, in_training_form
 from m3e.training.gather import joined, parts_of_all
-from m3e.training.packing import (
-    JoinedTexts,
-    PaddedTexts,
-    TextBatch,
-    as_text_batch,
-    joined_mini_batches,
-    padded_mini_batches,
-)
+from m3e.training.packing import JoinedTexts, TextBatch, as_text_batch, joined_mini_batches, padded_mini_batches
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -35,9 +29,6 @@ TOKEN_BUDGET = 4096
 """Tokens a mini-batch on CPUs: what stays in the caches, and large enough for the matrix products."""
 
 TOKEN_BUDGET_GPU = 32768
-
-MiniBatch = PaddedTexts | JoinedTexts
-Precision = Literal["fp32", "autocast", "bf16"]
 
 
 class EmbeddingLoss(Protocol):
@@ -90,6 +81,8 @@ class _Pass:
 class CachedTextLoss(nn.Module):
     """A loss over batches of a token store, in the memory of a mini-batch.
 
+    Texts are joined without padding within :func:`~m3e.training.forward.training_form`, and padded outside it.
+
     Args:
         model: a sentence-transformers model.
         loss: the loss on embeddings.
@@ -124,7 +117,7 @@ class CachedTextLoss(nn.Module):
         """The batch's loss, over all processes where there are several; its backward pass fills the gradients."""
         del labels  # the batch has its own; trainers pass what they found
         batch = as_text_batch(batch)
-        words = _BatchWords.of(self.model, batch)
+        words = BatchWords.of(self.model, batch)
         seed = int(torch.randint(1 << 60, ()))
         passes = [_Pass(mini, seed + number) for number, mini in enumerate(self._mini_batches(batch))]
         with self._own_randomness():
@@ -147,11 +140,11 @@ class CachedTextLoss(nn.Module):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The wrapped loss's settings and ours."""
-        inner = getattr(self.loss, "get_config_dict", dict)()
+        inner: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
         return {**inner, "token_budget": self.token_budget, "kept_tokens": self.kept_tokens}
 
     def _mini_batches(self, batch: TextBatch) -> Iterator[MiniBatch]:
-        if _encoder(self.model) is None:
+        if encoder_of(self.model) is None:
             yield JoinedTexts(
                 np.arange(len(batch.lengths)),
                 batch.ids.astype(np.int64),
@@ -159,14 +152,14 @@ class CachedTextLoss(nn.Module):
                 batch.starts.astype(np.int32),
                 0,
             )
-        elif self.unpadded:
+        elif self.unpadded and in_training_form(self.model):
             yield from joined_mini_batches(batch, self.token_budget, filled=self.model.device.type == "cuda")
         else:
             tokenizer = self.model.tokenizer
             left = tokenizer.padding_side == "left"
             yield from padded_mini_batches(batch, self.token_budget, tokenizer.pad_token_id or 0, left=left)
 
-    def _embed_all(self, passes: list[_Pass], words: _BatchWords | None, texts: int) -> tuple[Tensor, int]:
+    def _embed_all(self, passes: list[_Pass], words: BatchWords | None, texts: int) -> tuple[Tensor, int]:
         """Embeddings of all texts, without a graph, and how many tokens will be computed again."""
         left = self.kept_tokens
         recomputed = 0
@@ -186,7 +179,7 @@ class CachedTextLoss(nn.Module):
         places = torch.from_numpy(np.argsort(order)).to(in_order.device)
         return in_order[places], recomputed if torch.is_grad_enabled() else 0
 
-    def _propagate(self, passes: list[_Pass], words: _BatchWords | None, gradients: Tensor) -> None:
+    def _propagate(self, passes: list[_Pass], words: BatchWords | None, gradients: Tensor) -> None:
         for each in passes:
             embeddings = self._embed(each, words) if each.kept is None else each.kept
             if embeddings.requires_grad:
@@ -196,9 +189,9 @@ class CachedTextLoss(nn.Module):
         if words is not None:
             words.add_gradient()
 
-    def _embed(self, each: _Pass, words: _BatchWords | None) -> Tensor:
+    def _embed(self, each: _Pass, words: BatchWords | None) -> Tensor:
         torch.manual_seed(each.seed)
-        features = _features(self.model, each.mini_batch, words, self.precision)
+        features = features_of(self.model, each.mini_batch, words, self.precision)
         for module in list(self.model)[1:]:
             features = module(features)
         return cast(Tensor, features["sentence_embedding"])
@@ -242,104 +235,3 @@ class CachedTextLoss(nn.Module):
             torch.set_rng_state(state)
             if on_gpu is not None:
                 torch.cuda.set_rng_state(on_gpu, device)
-
-
-def _encoder(model: SentenceTransformer) -> Any:
-    return getattr(model[0], "model", None)
-
-
-class _BatchWords:
-    """The rows of the word embedding that a batch uses, as a small matrix.
-
-    The gradient of an embedding is as large as the vocabulary: made for every mini-batch, it would cost more than
-    the encoder. Mini-batches use the small matrix, and its gradient is added to the large one once.
-    """
-
-    def __init__(self, weight: nn.Parameter, used: np.ndarray[Any, Any], places: np.ndarray[Any, Any]) -> None:
-        self.weight = weight
-        self.used = torch.from_numpy(used)
-        self.places = places
-        self.small = weight.detach()[self.used].requires_grad_()
-
-    @classmethod
-    def of(cls, model: SentenceTransformer, batch: TextBatch) -> _BatchWords | None:
-        """The used rows; ``None`` where they would not pay: on GPUs, and where the embedding is frozen or another's."""
-        encoder = _encoder(model)
-        embedding = encoder.get_input_embeddings() if encoder is not None else None
-        if model.device.type != "cpu" or type(embedding) is not nn.Embedding or not embedding.weight.requires_grad:
-            return None
-        places = np.zeros(embedding.num_embeddings, np.int64)
-        places[batch.ids] = 1
-        pad = model.tokenizer.pad_token_id or 0
-        places[pad] = 1
-        used = np.flatnonzero(places)
-        places[used] = np.arange(len(used))
-        return cls(embedding.weight, used, places)
-
-    def look_up(self, ids: np.ndarray[Any, Any]) -> Tensor:
-        """The word embeddings of token ids."""
-        return nn.functional.embedding(torch.from_numpy(self.places[ids]), self.small)
-
-    def add_gradient(self) -> None:
-        """Add the small matrix's gradient to the weight's."""
-        if self.small.grad is None:
-            return
-        if self.weight.grad is None:
-            self.weight.grad = torch.zeros_like(self.weight)
-        self.weight.grad.index_add_(0, self.used, self.small.grad)
-        self.small.grad = None
-
-
-def _features(
-    model: SentenceTransformer, mini: MiniBatch, words: _BatchWords | None, precision: str
-) -> dict[str, Any]:
-    """What the first module hands to those after it."""
-    device = model.device
-    encoder = _encoder(model)
-    if isinstance(mini, JoinedTexts) and encoder is None:
-        return dict(model[0]({"input_ids": _on(mini.ids, device), "offsets": _on(mini.starts[:-1].astype(np.int64), device)}))
-    inputs: dict[str, Any] = (
-        {"inputs_embeds": words.look_up(mini.ids)} if words is not None else {"input_ids": _on(mini.ids, device)}
-    )
-    if isinstance(mini, PaddedTexts):
-        mask = _on(mini.mask, device)
-        hidden = _hidden(encoder, {**inputs, "attention_mask": mask}, device, precision)
-    else:
-        where: dict[str, Any] = (
-            {"text_groups": attention_groups(mini.starts)}
-            if device.type == "cpu"
-            else {"cu_seq_lens_q": _on(mini.starts, device), "max_length_q": mini.longest}
-        )
-        positions = _on(mini.positions + first_position(model), device)[None]
-        inputs = {name: values[None] for name, values in inputs.items()}
-        hidden = _hidden(encoder, {**inputs, "position_ids": positions, **where}, device, precision)
-        hidden, mask = _padded(hidden[0], mini, device)
-    if hidden.dtype in (torch.bfloat16, torch.float16):
-        hidden = hidden.float()
-    features = {"token_embeddings": hidden, "attention_mask": mask}
-    if mini.prompt is not None:
-        features["prompt_length"] = mini.prompt
-    return features
-
-
-def _hidden(encoder: Any, inputs: dict[str, Any], device: torch.device, precision: str) -> Tensor:
-    """The last layer's output."""
-    if precision == "bf16" and can_run_in_bf16(encoder):
-        return cast(Tensor, in_bf16(encoder, inputs).last_hidden_state)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision != "fp32"):
-        return cast(Tensor, encoder(**inputs).last_hidden_state)
-
-
-def _padded(hidden: Tensor, mini: JoinedTexts, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Joined texts' token embeddings in rows, as poolings expect them, and their mask."""
-    lengths = np.diff(mini.starts[: len(mini.texts) + 1])
-    width = int(lengths.max())
-    mask = np.arange(width) < lengths[:, None]
-    places = _on(np.flatnonzero(mask), device)
-    rows = hidden.new_zeros(mask.size, hidden.shape[-1]).index_copy(0, places, hidden[: int(lengths.sum())])
-    return rows.view(*mask.shape, -1), _on(mask.astype(np.int64), device)
-
-
-def _on(values: np.ndarray[Any, Any], device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(values)
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

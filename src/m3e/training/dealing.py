@@ -246,8 +246,10 @@ class _Table:
         """Which rows' texts are neither in the batch proposed to them nor proposed to it by a row before them."""
         codes = self.texts.codes[self.texts.place[rows]]
         pairs = np.where(codes == _NONE, _NONE, codes * len(self.rows) + batch[:, None])
-        known = (_find(self.taken, pairs.ravel()) != _NONE) | (_find(self.added, pairs.ravel()) != _NONE)
-        good = ~(known.reshape(pairs.shape) & (pairs != _NONE)).any(axis=1)
+        known: NDArray[np.bool_] = (_find(self.taken, pairs.ravel()) != _NONE) | (
+            _find(self.added, pairs.ravel()) != _NONE
+        )
+        good: NDArray[np.bool_] = ~(known.reshape(pairs.shape) & (pairs != _NONE)).any(axis=1)
         flat = pairs.ravel()
         usable = np.flatnonzero((flat != _NONE) & np.repeat(good, pairs.shape[1]))
         usable = usable[np.argsort(flat[usable], kind="stable")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 
 MINI_BATCH_COST = 128
-"""Tokens that could be trained in the time that one more mini-batch takes: its weights are read, its gradients added."""
+"""Tokens that could be trained in the time that one more mini-batch takes: weights are read, gradients added."""
 
 LARGEST_PADDING = 0.05
 """The share of positions that may hold no token."""
@@ -187,7 +188,7 @@ def _within_budget(begin: int, end: int, width: int, budget: int) -> list[tuple[
     """A span in even parts of at most so many tokens."""
     parts = -(-(end - begin) // max(1, budget // width))
     bounds = [begin + (end - begin) * part // parts for part in range(parts + 1)]
-    return list(zip(bounds, bounds[1:], strict=False))
+    return list(itertools.pairwise(bounds))
 
 
 def _groups_by_prompt(batch: TextBatch) -> Iterator[tuple[int | None, Integers]]:
@@ -203,7 +204,8 @@ def _numbers(starts: Integers, lengths: Integers) -> Integers:
     """The numbers ``start .. start + length - 1`` of each span, one span after the other."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    numbers: Integers = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    return numbers
 
 
 def padding_share(tokens: int, positions: int) -> float:

@@ -1,4 +1,4 @@
-"""A plan's batches as a data loader: the same batches for any number of workers, an even part of each for each process."""
+"""A plan's batches as a data loader: the same for any number of workers, an even part of each for each process."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class PlannedBatches(Dataset[TextBatch]):
         return len(self.plan)
 
     def __getitem__(self, number: int) -> TextBatch:
-        return self.sets[self.plan.sets[number]].batch(self.plan.rows[number][self._own])
+        chosen: TokenSet = self.sets[int(self.plan.sets[number])]
+        return chosen.batch(self.plan.rows[number][self._own])
 
 
 class _InOrder(Sampler[list[int]]):

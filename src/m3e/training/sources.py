@@ -93,11 +93,6 @@ def read_sources(folder: Path) -> list[Source]:
     return sources
 
 
-def columns_of(kind: str, negatives: int = NEGATIVES_A_ROW) -> int:
-    """Texts that a training row of a kind has at most."""
-    return {TEXT_KIND: 1, Kind.PAIR: 2, Kind.SCORED_PAIR: 2}.get(kind, 2 + negatives)
-
-
 def shard_rows(shard: Path, kind: str, negatives: int = NEGATIVES_A_ROW) -> Iterator[ShardRows]:
     """The texts and training rows of a shard, some thousand records at a time.
 
