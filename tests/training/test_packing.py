@@ -78,11 +78,12 @@ def test_joined_rows_hold_every_token_once() -> None:
 
 
 def test_filled_rows_have_one_shape_and_no_piece_longer_than_the_longest_text() -> None:
-    for mini in joined_mini_batches(batch_of([70, 60, 5, 4, 600]), 256, filled=True):
-        assert mini.ids.size == max(256, int(mini.starts[1]))
-        assert mini.starts[-1] == mini.ids.size
-        assert np.diff(mini.starts).max() <= mini.longest
-        assert mini.longest % 64 == 0
+    minis = list(joined_mini_batches(batch_of([70, 60, 5, 4, 600]), 256, longest=100))
+    assert [mini.texts.tolist() for mini in minis] == [[4], [0, 1, 2, 3]]
+    assert [mini.ids.size for mini in minis] == [600, 256]
+    assert minis[1].starts.tolist() == [0, 70, 130, 135, 139, 239, 256]
+    assert minis[1].longest == 100
+    assert minis[1].ids[139:].tolist() == [0] * 117
 
 
 def test_a_text_beyond_the_budget_is_alone() -> None:

@@ -153,11 +153,17 @@ class CachedTextLoss(nn.Module):
                 0,
             )
         elif self.unpadded and in_training_form(self.model):
-            yield from joined_mini_batches(batch, self.token_budget, filled=self.model.device.type == "cuda")
+            yield from joined_mini_batches(batch, self.token_budget, longest=self._longest(batch))
         else:
             tokenizer = self.model.tokenizer
             left = tokenizer.padding_side == "left"
             yield from padded_mini_batches(batch, self.token_budget, tokenizer.pad_token_id or 0, left=left)
+
+    def _longest(self, batch: TextBatch) -> int | None:
+        """What GPUs are told of the longest text: always the same, as another number would be compiled anew."""
+        if self.model.device.type != "cuda":
+            return None
+        return max(int(batch.lengths.max()), min(int(self.model.max_seq_length or 0), self.token_budget))
 
     def _embed_all(self, passes: list[_Pass], words: BatchWords | None, texts: int) -> tuple[Tensor, int]:
         """Embeddings of all texts, without a graph, and how many tokens will be computed again."""

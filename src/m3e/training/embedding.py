@@ -82,11 +82,11 @@ def features_of(
         mask = _on(mini.mask, device)
         hidden = _hidden(encoder, {**inputs, "attention_mask": mask}, device, precision)
     else:
-        where: dict[str, Any] = (
-            {"text_groups": attention_groups(mini.starts)}
-            if device.type == "cpu"
-            else {"cu_seq_lens_q": _on(mini.starts, device), "max_length_q": mini.longest}
-        )
+        where: dict[str, Any] = {"text_groups": attention_groups(mini.starts)}
+        if device.type != "cpu":
+            starts = _on(mini.starts, device)
+            torch._dynamo.mark_dynamic(starts, 0)  # every mini-batch has another number of texts
+            where = {"cu_seq_lens_q": starts, "max_length_q": mini.longest}
         positions = _on(mini.positions + first_position(model), device)[None]
         inputs = {name: values[None] for name, values in inputs.items()}
         hidden = _hidden(encoder, {**inputs, "position_ids": positions, **where}, device, precision)

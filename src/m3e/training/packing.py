@@ -18,8 +18,6 @@ MINI_BATCH_COST = 128
 LARGEST_PADDING = 0.05
 """The share of positions that may hold no token."""
 
-_STEP_OF_LONGEST = 64
-
 
 @dataclass(frozen=True)
 class TextBatch:
@@ -77,7 +75,7 @@ class JoinedTexts:
         ids: of shape (positions,); what follows the last text is filling, and belongs to no text.
         positions: of each token in its text.
         starts: where each text begins, where the last ends, and where the filling ends: int32.
-        longest: tokens of the longest text, rounded up so that few different numbers occur.
+        longest: tokens that no text has more of.
         prompt: tokens of the prompt of each, where the pooling leaves it out.
     """
 
@@ -110,11 +108,12 @@ def padded_mini_batches(batch: TextBatch, budget: int, pad: int, *, left: bool =
             yield PaddedTexts(texts, ids, is_token.astype(np.int64), prompt)
 
 
-def joined_mini_batches(batch: TextBatch, budget: int, *, filled: bool = False) -> Iterator[JoinedTexts]:
+def joined_mini_batches(batch: TextBatch, budget: int, *, longest: int | None = None) -> Iterator[JoinedTexts]:
     """The batch's texts, longest first, in rows of at most ``budget`` tokens; a longer text has a row of its own.
 
     Args:
-        filled: give every row exactly ``budget`` positions, so that compiled code meets one shape only.
+        longest: fill every row up to exactly ``budget`` positions, and say that no text has more tokens than this, so
+            that compiled code meets one shape only.
     """
     starts = batch.starts
     for prompt, group in _groups_by_prompt(batch):
@@ -125,15 +124,18 @@ def joined_mini_batches(batch: TextBatch, budget: int, *, filled: bool = False) 
             before = int(ends[begin - 1]) if begin else 0
             end = max(begin + 1, int(np.searchsorted(ends, before + budget, side="right")))
             texts = order[begin:end]
-            yield _joined(batch, texts, starts, budget if filled else 0, prompt)
+            yield _joined(
+                batch, texts, starts, budget if longest else 0, longest or int(batch.lengths[order[0]]), prompt
+            )
             begin = end
 
 
-def _joined(batch: TextBatch, texts: Integers, starts: Integers, size: int, prompt: int | None) -> JoinedTexts:
+def _joined(
+    batch: TextBatch, texts: Integers, starts: Integers, size: int, longest: int, prompt: int | None
+) -> JoinedTexts:
     lengths = batch.lengths[texts]
     used = int(lengths.sum())
     filling = max(0, size - used)
-    longest = -(-max(1, int(lengths[0])) // _STEP_OF_LONGEST) * _STEP_OF_LONGEST
     # the filling is cut into pieces no longer than the longest text, which attention relies on
     pieces = [longest] * (filling // longest) + ([filling % longest] if filling % longest else [])
     bounds = np.concatenate(([0], np.cumsum([*lengths, *pieces]))).astype(np.int32)
