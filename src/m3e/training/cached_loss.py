@@ -163,7 +163,8 @@ class CachedTextLoss(nn.Module):
         """What GPUs are told of the longest text: always the same, as another number would be compiled anew."""
         if self.model.device.type != "cuda":
             return None
-        return max(int(batch.lengths.max()), min(int(self.model.max_seq_length or 0), self.token_budget))
+        limit = min(self.model.max_seq_length or 0, self.token_budget)
+        return max(int(batch.lengths.max()), int(limit))
 
     def _embed_all(self, passes: list[_Pass], words: BatchWords | None, texts: int) -> tuple[Tensor, int]:
         """Embeddings of all texts, without a graph, and how many tokens will be computed again."""
