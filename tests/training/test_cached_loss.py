@@ -13,6 +13,7 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 from m3e.records import Kind
 from m3e.training.cached_loss import CachedTextLoss
 from m3e.training.forward import training_form
+from m3e.training.guide import Guide
 from m3e.training.losses import InBatchSoftmaxLoss
 from m3e.training.packing import TextBatch
 from m3e.training.sources import read_sources
@@ -187,3 +188,16 @@ def test_static_models_train_too(tmp_path: Path) -> None:
     batch = batch_of(static, tmp_path, Kind.PAIR)
     _, gradients = result(static, CachedTextLoss(static, InBatchSoftmaxLoss(static, 0.05)), batch)
     assert gradients.abs().max() > 0
+
+
+@pytest.mark.parametrize("preserve", [0.0, 0.3])
+def test_the_parts_of_a_guided_loss_sum_to_the_whole(mini: Any, preserve: float) -> None:
+    torch.manual_seed(0)
+    ids = torch.arange(1, 31).reshape(10, 3)
+    ids[4, 1] = ids[7, 1]
+    guide = Guide(torch.arange(1, 31), torch.nn.functional.normalize(torch.randn(30, 4), dim=1))
+    loss = InBatchSoftmaxLoss(mini, 0.05, guide, 0.5, preserve)
+    embeddings = list(torch.randn(3, 10, 8))
+    whole = loss.compute_loss_from_embeddings(embeddings, ids)
+    parts = [loss.compute_loss_of_rows(embeddings, ids, start, min(start + 4, 10)) for start in (0, 4, 8)]
+    assert sum(part.item() for part in parts) == pytest.approx(whole.item(), rel=1e-5)
