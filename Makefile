@@ -1,7 +1,7 @@
 # Two commands need nothing but Python 3.11+ and git: make quickstart, make test.
 PYTHON ?= python3
 VENV := .venv
-BENCHMARKS := spine data search t2ranking_shape encode serve
+BENCHMARKS := spine data search t2ranking_shape encode serve train
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= true

@@ -73,52 +73,69 @@ class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
         if labels is None:
             unmasked: Tensor = super().compute_loss_from_embeddings(embeddings, labels)
             return unmasked
+        return self.compute_loss_of_rows(embeddings, labels, 0, len(labels))
+
+    def compute_loss_of_rows(self, embeddings: list[Tensor], labels: Tensor, start: int, stop: int) -> Tensor:
+        """The part of the batch's loss that some of its rows make: the parts of all rows sum to the batch's loss.
+
+        The memory is that of ``stop - start`` rows of scores, so a batch may be larger than its score matrix allows.
+        """
         queries, documents = embeddings[0], torch.cat(embeddings[1:])
-        batch = len(queries)
-        to_documents = self.similarity_fct(queries, documents) * self.scale
-        to_queries = to_documents[:, :batch].T
-        not_document, not_query = false_negatives(labels)
+        to_documents = self.similarity_fct(queries[start:stop], documents) * self.scale
+        to_queries = self.similarity_fct(embeddings[1][start:stop], queries) * self.scale
+        not_document, not_query = false_negatives(labels, start, stop)
         if self.guide is not None and self.margin is not None:
-            likely_document, likely_query = guided_false_negatives(labels, self.guide, self.margin)
+            likely_document, likely_query = guided_false_negatives(labels, self.guide, self.margin, start, stop)
             not_document, not_query = not_document | likely_document, not_query | likely_query
-        positive = to_documents.diagonal()
+        positive = to_queries.diagonal(start)
         forward = torch.logsumexp(to_documents.masked_fill(not_document, -torch.inf), dim=1)
         backward = torch.logsumexp(to_queries.masked_fill(not_query, -torch.inf), dim=1)
-        loss: Tensor = ((forward + backward) / 2 - positive).mean()
+        of_rows = (forward + backward) / 2 - positive
         if self.guide is not None and self.preserve:
-            loss = loss + self.preserve * drift(embeddings, labels, self.guide).mean()
+            of_rows = of_rows + self.preserve * drift(embeddings, labels, self.guide, start, stop)
+        loss: Tensor = of_rows.sum() / len(labels)
         return loss
 
 
-def false_negatives(ids: Tensor) -> tuple[Tensor, Tensor]:
+def false_negatives(ids: Tensor, start: int = 0, stop: int | None = None) -> tuple[Tensor, Tensor]:
     """What is no negative of a row: masks over its candidate documents and candidate queries.
 
     Args:
         ids: text ids (batch, columns): query, positive, negatives.
+        start, stop: the rows that masks are wanted of; all by default.
 
     Returns:
-        ``(batch, batch * (columns - 1))`` over positives then each negative column, and ``(batch, batch)``
+        ``(rows, batch * (columns - 1))`` over positives then each negative column, and ``(rows, batch)``
         over queries; the row's own positive and own query are never masked.
     """
     batch = len(ids)
-    query, positive = ids[:, :1], ids[:, 1:2]
+    query, positive = ids[start:stop, :1], ids[start:stop, 1:2]
+    queries, positives = ids[:, 0][None], ids[:, 1][None]
     candidates = ids[:, 1:].T.reshape(1, -1)
-    same_query = query == query.T
+    same_query = query == queries
     not_document = (candidates == positive) | (candidates == query) | (candidates == NO_TEXT)
     not_document[:, :batch] |= same_query
-    not_query = same_query | (positive == positive.T) | (positive == query.T)
-    own = torch.eye(batch, dtype=torch.bool, device=ids.device)
+    not_query = same_query | (positive == positives) | (positive == queries)
+    own = _own(ids, start, stop)
     not_document[:, :batch] &= ~own
     return not_document, not_query & ~own
 
 
-def guided_false_negatives(ids: Tensor, guide: Guide, margin: float) -> tuple[Tensor, Tensor]:
+def guided_false_negatives(
+    ids: Tensor, guide: Guide, margin: float, start: int = 0, stop: int | None = None
+) -> tuple[Tensor, Tensor]:
     """What the guide takes for no negative of a row: masks of the same shapes as :func:`false_negatives`."""
-    batch, columns = ids.shape
-    own = torch.eye(batch, dtype=torch.bool, device=ids.device)
-    likeness = guide.likeness(ids[:, 0], ids[:, 1:].T.reshape(-1))
-    documents = likely_positives(likeness, own.repeat(1, columns - 1), margin)
-    return documents, likely_positives(likeness[:, :batch].T, own, margin)
+    own = _own(ids, start, stop)
+    to_documents = guide.likeness(ids[start:stop, 0], ids[:, 1:].T.reshape(-1))
+    to_queries = guide.likeness(ids[start:stop, 1], ids[:, 0])
+    documents = likely_positives(to_documents, own.repeat(1, ids.shape[1] - 1), margin)
+    return documents, likely_positives(to_queries, own, margin)
+
+
+def _own(ids: Tensor, start: int, stop: int | None) -> Tensor:
+    """Where a row meets itself: ``(rows, batch)``."""
+    rows = torch.arange(len(ids), device=ids.device)
+    return rows[start:stop, None] == rows
 
 
 class CachedLoss(CachedLossMixin, nn.Module):

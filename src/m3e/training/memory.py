@@ -23,15 +23,18 @@ class StepMemory:
         return self.needed <= self.free * SHARE_OF_FREE_MEMORY
 
 
-def activation_bytes(config: Any, texts: int, length: int, bytes_a_number: int) -> int:
+def activation_bytes(config: Any, texts: int, length: int, bytes_a_number: int, scores: int | None = None) -> int:
     """Activations kept for the backward pass of ``texts`` texts of ``length`` tokens.
+
+    Args:
+        scores: attention scores that are kept for each token and head, ``length`` by default.
 
     Korthikanti et al. 2022 (arXiv:2205.05198), equation 2, counts s·b·h·(34 + 5·a·s/h) bytes a layer in 16 bits.
     """
     hidden = int(config.hidden_size)
     layers = int(config.num_hidden_layers)
     heads = int(config.num_attention_heads)
-    a_layer = length * texts * (34 * hidden + 5 * heads * length)
+    a_layer = length * texts * (34 * hidden + 5 * heads * (length if scores is None else scores))
     return layers * a_layer * bytes_a_number // 2
 
 
@@ -74,3 +77,21 @@ def mini_batch_that_fits(
     ):
         size //= 2
     return size
+
+
+def tokens_that_fit(model: Any, length: int, precision: str, mini_batch: int) -> int:
+    """Tokens whose activations fit, beside a mini-batch's, in the share of free memory that training may use.
+
+    Autocast keeps much of a layer in both precisions, which counts double.
+
+    Args:
+        length: tokens of a long text of the data.
+        mini_batch: tokens of a mini-batch.
+    """
+    encoder = getattr(model[0], "model", None)
+    if encoder is None:
+        return 0
+    scores = 0 if model.device.type == "cuda" else length  # FlashAttention keeps none
+    bytes_a_number = 2 if precision == "bf16" else 4
+    a_token = max(1, activation_bytes(encoder.config, 1, length, bytes_a_number, scores) // length)
+    return max(0, int(free_memory(model.device) * SHARE_OF_FREE_MEMORY) // a_token - mini_batch)

@@ -1,0 +1,74 @@
+"""Embeddings of all processes, so that every row's negatives are those of the whole batch.
+
+Each process computes the loss of the joined batch and back-propagates to its own rows: whatever the loss, the sum of
+all processes' gradients is the gradient of one process on the joined batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+_NUMBERS_A_MESSAGE = 32 << 20
+
+
+def processes() -> int:
+    """How many processes train together."""
+    distributed = torch.distributed
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def parts_of_all(values: Tensor) -> list[Tensor]:
+    """The rows of each process, in order of rank, without gradients."""
+    values = values.detach().contiguous()
+    if processes() == 1:
+        return [values]
+    parts = [torch.empty_like(values) for _ in range(processes())]
+    torch.distributed.all_gather(parts, values)
+    return parts
+
+
+def joined(parts: list[Tensor], own: Tensor) -> Tensor:
+    """The rows of all processes; gradients flow to ``own``, which takes the place of this process's part."""
+    if len(parts) == 1:
+        return own
+    rank = torch.distributed.get_rank()
+    return torch.cat([*parts[:rank], own, *parts[rank + 1 :]])
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Add up the gradients of all processes, in place, a few large messages at a time.
+
+    A parameter that no process used stays without a gradient, as in one process.
+    """
+    if processes() == 1:
+        return
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        return
+    used = torch.tensor([parameter.grad is not None for parameter in trained], device=trained[0].device).int()
+    torch.distributed.all_reduce(used, torch.distributed.ReduceOp.MAX)
+    bucket: list[Tensor] = []
+    size = 0
+    for parameter, is_used in zip(trained, used.tolist(), strict=True):
+        if not is_used:
+            continue
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        bucket.append(parameter.grad)
+        size += parameter.grad.numel()
+        if size > _NUMBERS_A_MESSAGE:
+            _sum(bucket)
+            bucket, size = [], 0
+    _sum(bucket)
+
+
+def _sum(tensors: list[Tensor]) -> None:
+    if not tensors:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    torch.distributed.all_reduce(flat)
+    for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
