@@ -141,6 +141,19 @@ def test_texts_without_tokens_have_vectors_of_their_own(mini) -> None:
     assert Encoder(model, dtype="fp32").encode(["", ""]).shape == (2, 32)
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_texts_in_any_order(mini, dtype: str) -> None:
+    """The encoder sorts by length; a backend has to be right without."""
+    tokens = Encoder(mini, dtype="fp32").tokenise(TEXTS)
+    ids = [tokens.ids[0], [], *tokens.ids[1:5], [], [], *tokens.ids[5:], []]
+    backend = PackedBackend(mini, dtype)
+    found = backend(ids)
+    for text, vector in zip(ids, found, strict=True):
+        assert np.abs(backend([text])[0] - vector).max() < (1e-6 if dtype == "fp32" else 1e-2)
+    full = [index for index, text in enumerate(ids) if text]
+    assert lowest_cosine(found[full], mini.encode(TEXTS)) > 0.999
+
+
 def test_a_padding_token_inside_a_text(mini) -> None:
     """RoBERTa gives no position to a token with the padding's id, wherever it stands."""
     model = with_encoder(mini, FORMS["roberta"]())

@@ -47,7 +47,8 @@ class SpreadGroup(Group):
         places: for each place of the texts side by side its token, counted from the group's first; ``None`` where all
             texts are equally long.
         taken: for each token its place; ``None`` likewise.
-        bias: (texts and heads, 1, width), minus infinity where a text has ended; ``None`` where none ends early.
+        bias: minus infinity where a text has ended: (texts and heads, 1, width), or (1, 1, width) where all are
+            equally long; ``None`` where none ends early.
         apart: queries, keys and values: (3, texts, heads, width, size). What lies behind a text's end stays as it is.
         queries: (texts and heads, width, size), a view.
         keys: the same, turned.
@@ -71,7 +72,11 @@ class FlashAttention:
 
     def plan(self, lengths: Lengths) -> list[Group]:
         """The groups of texts whose tokens lie one after the other."""
-        return [Group(slice(start, stop), count, length) for start, stop, count, length in _runs(lengths, 1)]
+        ends = np.cumsum(lengths)
+        return [
+            Group(slice(int(ends[first]) - width, int(ends[last - 1])), last - first, width)
+            for first, last, width in _runs(lengths, 1)
+        ]
 
     def __call__(self, qkv: torch.Tensor, groups: list[Group]) -> torch.Tensor:
         """The context of each token, (tokens, heads * size), of queries, keys and values (tokens, 3 * heads * size)."""
@@ -94,15 +99,15 @@ class ProductAttention:
 
     def plan(self, lengths: Lengths) -> list[SpreadGroup]:
         """The groups of texts whose tokens lie one after the other."""
+        if len(lengths) == 1:
+            return [self._group(0, lengths, -(-int(lengths[0]) // _MULTIPLE) * _MULTIPLE)] if lengths[0] else []
         groups = []
-        first = 0
-        for start, _, count, width in _runs(lengths, _MULTIPLE):
+        starts = np.cumsum(lengths) - lengths
+        for first, last, width in _runs(lengths, _MULTIPLE):
             at_once = max(1, _MOST_SCORES // (self._heads * width * width))
-            for text in range(first, first + count, at_once):
-                own = lengths[text : min(text + at_once, first + count)]
-                groups.append(self._group(start, own, width))
-                start += int(own.sum())
-            first += count
+            for text in range(first, last, at_once):
+                own = lengths[text : min(text + at_once, last)]
+                groups.append(self._group(int(starts[text]), own, width))
         return groups
 
     def _group(self, start: int, lengths: Lengths, width: int) -> SpreadGroup:
@@ -110,15 +115,17 @@ class ProductAttention:
 
         count, length, shortest = len(lengths), int(lengths.max()), int(lengths.min())
         kind = torch.float32 if width <= _NARROW else self._dtype
-        inside = np.arange(width) < lengths[:, None]
         places = taken = bias = None
         if shortest < length:
+            inside = np.arange(width) < lengths[:, None]
             counted = np.cumsum(inside).reshape(inside.shape) - 1
             places = torch.from_numpy(np.where(inside, counted, 0).ravel())
             taken = torch.from_numpy(np.flatnonzero(inside))
-        if shortest < width:
             added = np.where(inside, np.float32(0), np.float32("-inf"))[:, None]
             bias = torch.from_numpy(added).to(kind).repeat_interleave(self._heads, 0)
+        elif length < width:
+            bias = torch.zeros((1, 1, width), dtype=kind)
+            bias[:, :, length:] = float("-inf")
         apart = torch.zeros((3, count, self._heads, width, self._size), dtype=kind)
         q, k, v = apart.view(3, count * self._heads, width, self._size)
         rows = slice(start, start + int(lengths.sum()))
@@ -155,12 +162,11 @@ class ProductAttention:
         return found.to(self._dtype)
 
 
-def _runs(lengths: Lengths, multiple: int) -> Iterator[tuple[int, int, int, int]]:
-    """First token, token after the last, texts and width of texts beside each other that round up to one length."""
+def _runs(lengths: Lengths, multiple: int) -> Iterator[tuple[int, int, int]]:
+    """First text, text after the last, and width, of texts beside each other that round up to one width above 0."""
     widths = -(-lengths // multiple) * multiple
-    ends = np.cumsum(lengths)
     first = 0
-    for last in (*(np.flatnonzero(np.diff(widths)) + 1), len(widths)):
+    for last in (*(np.flatnonzero(np.diff(widths)) + 1).tolist(), len(widths)):
         if widths[first]:
-            yield int(ends[first] - lengths[first]), int(ends[last - 1]), int(last - first), int(widths[first])
+            yield first, last, int(widths[first])
         first = last
