@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.pop("OPENBLAS_CORETYPE", None)  # it would hold the peers' matrix products to an older processor
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads do not survive the fork of a data loader: it waits for ever
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
