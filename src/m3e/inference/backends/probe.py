@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ class Probe:
         shapes = [[name, *weight.shape] for name, weight in self._model.state_dict().items()]
         return hash_settings(
             {
-                "machine": machine().as_dict(),
+                "machine": [machine().as_dict(), os.environ.get("ONEDNN_MAX_CPU_ISA")],
                 "threads": torch.get_num_threads(),
                 "versions": {package: _version(package) for package in _PACKAGES},
                 "model": [[type(module).__name__ for module in self._model], shapes],
