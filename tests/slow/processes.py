@@ -20,6 +20,19 @@ OLD_STACK = ("sentence-transformers==5.1.2", "transformers==4.57.6", "numpy")
 NO_INDEX = ("from versions: none", "name resolution", "Connection refused", "Network is unreachable", "timed out")
 COMMAND = (sys.executable, "-c", "from m3e.cli import main; main()")
 
+# the peak is this process's own: what the kernel keeps for a parent's children may be the parent's
+MEASURED = """
+import sys
+from pathlib import Path
+from m3e.cli import main
+report = Path(sys.argv.pop(1))
+try:
+    main()
+finally:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    report.write_text(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+"""
+
 
 def offline_environment(**more: str) -> dict[str, str]:
     """The environment of a subprocess that runs this checkout's m3e, one thread, no hub."""

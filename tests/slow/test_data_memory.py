@@ -16,24 +16,11 @@ import pytest
 
 from m3e.files import read_json
 from tests.slow.data_rows import content, sentence, write_sets
-from tests.slow.processes import COMMAND, offline_environment, run_m3e
+from tests.slow.processes import COMMAND, MEASURED, offline_environment, run_m3e
 
 pytestmark = pytest.mark.slow
 
 ROWS_AT_ONCE = 10_000
-
-# the peak is this process's own: what the kernel keeps for a parent's children may be the parent's
-MEASURED = """
-import sys
-from pathlib import Path
-from m3e.cli import main
-report = Path(sys.argv.pop(1))
-try:
-    main()
-finally:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    report.write_text(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-"""
 
 # which sets were read and cleaned, one a line
 WATCHED = """

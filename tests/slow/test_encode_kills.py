@@ -15,26 +15,13 @@ import numpy as np
 import pytest
 
 from m3e.files import read_json
-from tests.slow.processes import offline_environment, run_m3e, start_m3e
+from tests.slow.processes import MEASURED, offline_environment, run_m3e, start_m3e
 
 pytestmark = pytest.mark.slow
 
 CHARACTERS = "今天气很好我们去公园吧怎么办退货款订单地址修改快递到哪了发票会员积分猫狗树叶黄番茄阳台花开"
 DRIVER = Path(__file__).with_name("run_on_ray.py")
 KILLS = 5
-
-# the peak is this process's own: what the kernel keeps for a parent's children may be the parent's
-MEASURED = """
-import sys
-from pathlib import Path
-from m3e.cli import main
-report = Path(sys.argv.pop(1))
-try:
-    main()
-finally:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    report.write_text(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-"""
 
 
 def write_texts(path: Path, count: int) -> Path:

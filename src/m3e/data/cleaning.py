@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from m3e.data.columns import FIELDS, Part
-from m3e.data.keys import is_blank
+from m3e.data.keys import has_lone_surrogate, is_blank
 from m3e.data.kinds import Layout, is_list
 from m3e.data.labels import parse_label
 from m3e.data.tables import Row, Table
@@ -129,22 +129,11 @@ def _checked_text(value: Any, part: Part) -> str:
     """``value`` as a plain string, unless it is missing, blank, or no text."""
     if not isinstance(value, str):
         raise _RowDroppedError("empty_text" if _is_missing(value) else "not_text", part)
-    if _has_lone_surrogate(value):
+    if has_lone_surrogate(value):
         raise _RowDroppedError("not_text", part)
     if is_blank(value):
         raise _RowDroppedError("empty_text", part)
     return value if type(value) is str else str(value)
-
-
-def _has_lone_surrogate(text: str) -> bool:
-    """Whether ``text`` holds half of a surrogate pair, as cut-off JSON escapes leave; no encoding can write it."""
-    if text.isascii():
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _is_missing(value: Any) -> bool:
@@ -156,7 +145,7 @@ def _texts(value: Any, part: Part) -> list[tuple[str, int]]:
     values = list(value) if is_list(value) else [value]
     texts = []
     for index, item in enumerate(values):
-        if _is_missing(item) or (isinstance(item, str) and is_blank(item) and not _has_lone_surrogate(item)):
+        if _is_missing(item) or (isinstance(item, str) and is_blank(item) and not has_lone_surrogate(item)):
             continue
         texts.append((_checked_text(item, part), index))
     return texts

@@ -112,3 +112,14 @@ def _composing() -> frozenset[str]:
     parts = (unicodedata.decomposition(chr(point)).split() for point in range(_TABLE_END))
     seconds = {chr(int(pair[1], 16)) for pair in parts if len(pair) == 2 and not pair[0].startswith("<")}
     return frozenset(seconds | {chr(point) for point in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))})
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Whether ``text`` holds half of a surrogate pair, as cut-off JSON escapes leave; no encoding can write it."""
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from m3e.catalogue.cards import TEXT_KINDS, DatasetCard
 from m3e.data.card_records import open_card, open_rows
+from m3e.data.keys import has_lone_surrogate
 from m3e.data.manifest import MANIFEST, read_manifest
 from m3e.data.pipeline import SetPlan
 from m3e.data.plain_columns import plain_kind, stream_plain
@@ -193,15 +194,7 @@ def _text_of(row: Mapping[str, Any]) -> str | None:
     """The row's text: of the first column named as one, else of the first that holds one and is no label."""
     names = [name for name in _TEXT_COLUMNS if name in row] or [name for name in row if name not in _NOT_TEXT]
     found = [row[name] for name in names if isinstance(row[name], str)]
-    return found[0] if found and _is_writable(found[0]) else None
-
-
-def _is_writable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return found[0] if found and not has_lone_surrogate(found[0]) else None
 
 
 def _local_hashes(card: DatasetCard, raw: Path | None) -> list[list[str]]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from m3e.data.columns import normal_name
+from m3e.data.keys import has_lone_surrogate
 from m3e.data.tables import Table
 from m3e.data.text_files import read_lines, read_table
 from m3e.errors import DataError
@@ -79,7 +80,7 @@ class Texts:
             try:
                 yield Chunk(texts, _digest(texts))
             except UnicodeEncodeError as error:
-                bad = next(index for index, text in enumerate(texts) if _is_broken(text))
+                bad = next(index for index, text in enumerate(texts) if has_lone_surrogate(text))
                 raise DataError(
                     f"{self.table.place(start + bad)}: {self.field} holds half of a surrogate pair, which is no "
                     "character; mend or delete this row"
@@ -156,14 +157,6 @@ def _digest(texts: list[str]) -> str:
     digest = hashlib.sha256(np.fromiter(map(len, texts), "<u8", len(texts)).tobytes())
     digest.update("".join(texts).encode())
     return digest.hexdigest()
-
-
-def _is_broken(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _what(value: Any, is_there: bool) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from m3e.evaluation.measures import unit
 from m3e.inference import Encoder
 from m3e.training.rows import Example, text_id
 
@@ -51,8 +51,7 @@ class Guide:
         if len(texts) > MOST_TEXTS:
             return None
         vectors = Encoder(model).encode(list(texts.values()), prompt=prompt)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return cls(torch.tensor(list(texts)), torch.from_numpy(vectors / np.maximum(lengths, 1e-12)))
+        return cls(torch.tensor(list(texts)), torch.from_numpy(unit(vectors)))
 
     def likeness(self, first: Tensor, second: Tensor) -> Tensor:
         """Cosines of all pairs of two lists of text ids: shape (first, second), fp32; unknown ids are like nothing."""
