@@ -1,0 +1,553 @@
+"""Recipes: one TOML file that says what a model is made of, stage by stage."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from m3e.errors import SettingsError
+
+RECIPES = Path(__file__).parent / "recipes"
+SCRATCH = "scratch"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Commercial = Literal["yes", "no", "unknown"]
+
+
+class Part(BaseModel):
+    """A table of a recipe: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Prompt(Part):
+    """What is put before a data set's queries, and before its passages."""
+
+    query: str = ""
+    document: str = ""
+
+
+class Base(Part):
+    """What training starts from.
+
+    Attributes:
+        model: a name (``e5-small``), a folder, a hub id, or ``scratch``: new weights after a ``tokenizer`` stage.
+        revision: of a hub model.
+        preset: of a model from scratch: ``tiny``, ``small``, ``base``.
+        pooling: where the model's own files say none: ``mean``, ``cls``, ``lasttoken``, …
+        max_length: tokens a text.
+        prompts: put before texts unless a stage says otherwise; saved with the model.
+        licence: of the base, where its files say none; without any the model's own licence cannot be claimed.
+        commercial: whether that licence allows commercial use.
+    """
+
+    model: str
+    revision: str | None = None
+    preset: str = "tiny"
+    pooling: str | None = None
+    max_length: PositiveInt | None = None
+    prompts: Prompt | None = None
+    licence: str | None = None
+    commercial: Commercial = "unknown"
+
+
+class Data(Part):
+    """The data that all stages draw from.
+
+    Attributes:
+        folder: one that ``m3e data prepare`` wrote; without it the data are prepared by what follows.
+        preset: of ``m3e data prepare``.
+        sets: names, groups or files, instead of the preset's.
+        max_rows: of a set, by its name.
+        weights: how often a set is drawn beside others, by its name.
+    """
+
+    folder: Path | None = None
+    preset: str | None = None
+    sets: tuple[str, ...] = ()
+    max_rows: dict[str, PositiveInt] = {}
+    weights: dict[str, PositiveFloat] = {}
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Data:
+        if self.folder is None and self.preset is None and not self.sets:
+            raise ValueError("name a prepared folder, a preset of m3e data prepare, or sets")
+        if self.folder is not None and (self.preset or self.sets or self.max_rows):
+            raise ValueError("a prepared folder is taken as it is: leave out preset, sets and max_rows")
+        return self
+
+
+class Rows(Part):
+    """Which of the prepared rows a stage takes.
+
+    Attributes:
+        sets: names; all that fit the stage by default.
+        without: names that are left out.
+        folder: another prepared folder than the recipe's.
+        weights: how often a set is drawn beside others, by its name, instead of the data's own.
+    """
+
+    sets: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    folder: Path | None = None
+    weights: dict[str, NonNegativeFloat] = {}
+
+
+class Batch(Part):
+    """How rows become batches: :class:`m3e.training.batches.PlanOptions`.
+
+    Attributes:
+        size: rows a batch, over all devices.
+        max_length: tokens a text; the model's own by default.
+        alpha: sets are drawn in proportion to their rows to this power.
+        cap: of a set, so many rows an epoch.
+        negatives: a row's at most.
+        token_budget: tokens a mini-batch; what suits the device by default.
+    """
+
+    size: Annotated[int, Field(ge=2)] = 256
+    max_length: PositiveInt | None = None
+    alpha: Share = 1.0
+    cap: PositiveInt | None = None
+    caps: dict[str, PositiveInt] = {}
+    negatives: Annotated[int, Field(ge=0)] = 7
+    token_budget: PositiveInt | None = None
+
+
+class Schedule(Part):
+    """How long and how fast.
+
+    Attributes:
+        steps: batches an epoch at most; all by default.
+        lr: the peak; what suits the number of trained weights by default.
+        warmup: share of the steps.
+    """
+
+    epochs: PositiveInt = 1
+    steps: PositiveInt | None = None
+    lr: PositiveFloat | None = None
+    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: Share = 0.05
+    weight_decay: NonNegativeFloat = 1e-3
+    max_grad_norm: PositiveFloat = 1.0
+
+
+class Lora(Part):
+    """Low-rank adapters on every linear layer instead of all weights; merged when the stage ends."""
+
+    rank: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: Share = 0.0
+
+
+class Matryoshka(Part):
+    """Also train the first numbers of each vector, for users that keep only those (arXiv:2205.13147)."""
+
+    dims: tuple[PositiveInt, ...]
+    weights: tuple[PositiveFloat, ...] | None = None
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Matryoshka:
+        if self.weights is not None and len(self.weights) != len(self.dims):
+            raise ValueError(f"there are {len(self.dims)} dims and {len(self.weights)} weights")
+        return self
+
+
+class Watch(Part):
+    """What is looked at while a stage trains.
+
+    Attributes:
+        every: steps between looks; at most ten looks a stage by default, 0 for none.
+        tasks: evaluation sets of the data folder (``lcqmc.dev``), beside the general check that ships with m3e; the
+            mean of all decides which weights are best.
+        patience: stop after so many looks without a better one.
+        keep_best: end with the best weights seen, the start among them, instead of the last.
+        spike: a loss so many times the mean of the last steps is a spike: its batch is skipped; 0 takes every loss.
+        most_skipped: more batches in a row than this are no accident: the weights go back to the last good ones.
+        log_with: ``tensorboard``, ``wandb``; empty for none.
+    """
+
+    every: Annotated[int, Field(ge=0)] | None = None
+    tasks: tuple[str, ...] = ()
+    patience: PositiveInt | None = None
+    keep_best: bool = False
+    spike: NonNegativeFloat = 10.0
+    most_skipped: PositiveInt = 5
+    log_with: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+
+
+class Stage(Part):
+    """What all stages have: a name, by default the stage's kind, once in a recipe."""
+
+    name: str = ""
+
+
+class TrainedStage(Stage):
+    """A stage that trains on planned batches."""
+
+    rows: Rows = Rows()
+    batch: Batch = Batch()
+    schedule: Schedule = Schedule()
+    lora: Lora | None = None
+    watch: Watch = Watch()
+
+
+class TokenizerStage(Stage):
+    """A tokenizer trained on the data, and new weights for it of the base's preset.
+
+    Attributes:
+        kind: ``unigram`` (word pieces by likelihood, bytes for what is left) or ``wordpiece``.
+        texts: trained on at most so many.
+    """
+
+    stage: Literal["tokenizer"]
+    kind: Literal["unigram", "wordpiece"] = "unigram"
+    vocabulary: Annotated[int, Field(ge=600)] = 27_000
+    texts: PositiveInt = 400_000
+    lower_case: bool = True
+    rows: Rows = Rows()
+
+
+class CutStage(Stage):
+    """The vocabulary cut to what a corpus uses.
+
+    Attributes:
+        pieces: ``data`` counts over the data; ``m3e-small`` takes the pieces that ship for e5-small.
+        least: a piece stays if it occurs so often.
+        texts: counted in at most so many.
+    """
+
+    stage: Literal["cut"]
+    pieces: Literal["data", "m3e-small"] = "data"
+    least: PositiveInt = 3
+    texts: PositiveInt = 2_000_000
+    rows: Rows = Rows()
+
+
+class MlmStage(TrainedStage):
+    """Pre-training by masked tokens (arXiv:1810.04805), whole words of the tokenizer's pieces."""
+
+    stage: Literal["mlm"]
+    masked: Share = 0.3
+
+
+class RetroMaeStage(TrainedStage):
+    """Pre-training by a weak decoder that rebuilds a text from its vector (RetroMAE, arXiv:2205.12035)."""
+
+    stage: Literal["retromae"]
+    masked: Share = 0.3
+    decoder_masked: Share = 0.5
+
+
+class ContrastiveStage(TrainedStage):
+    """Pairs, triplets and ranked rows: pick the positive among the batch's passages.
+
+    Attributes:
+        temperature: of the softmax over cosines.
+        directions: ``both`` picks queries for passages too, ``one`` does not, ``auto`` does for symmetric sets.
+        false_negative_margin: others that the starting model finds about as like as the positive are no negatives;
+            see :func:`m3e.training.guide.likely_positives`.
+        preserve: weight of a term that holds similarities that no row speaks of where the start has them.
+        prompts: of single data sets, by name; saved as the model's prompts.
+    """
+
+    stage: Literal["contrastive"]
+    temperature: PositiveFloat = 0.02
+    directions: Literal["auto", "both", "one"] = "auto"
+    false_negative_margin: float | None = None
+    preserve: NonNegativeFloat = 0.0
+    prompts: dict[str, Prompt] = {}
+    matryoshka: Matryoshka | None = None
+
+
+class ScoredStage(TrainedStage):
+    """Scored pairs by the order of their labels, or ranked rows by a teacher's scores.
+
+    Attributes:
+        loss: ``cosent`` or ``angle`` for labels, ``kl`` or ``margin_mse`` for a teacher's scores.
+        temperature: of the student's cosines.
+        teacher_temperature: of the teacher's scores, for ``kl``.
+    """
+
+    stage: Literal["scored"]
+    loss: Literal["cosent", "angle", "kl", "margin_mse"] = "cosent"
+    temperature: PositiveFloat = 0.05
+    teacher_temperature: PositiveFloat = 1.0
+    prompts: dict[str, Prompt] = {}
+    matryoshka: Matryoshka | None = None
+
+
+class DistilStage(TrainedStage):
+    """Texts' vectors by a teacher's.
+
+    Attributes:
+        teacher: a name, a folder, a hub id, ``base``, or the name of an earlier stage.
+        licence, commercial: the teacher's, where its files say none.
+        cosine, contrast, relational: weights of the loss's parts.
+        texts: at most so many of the data's.
+    """
+
+    stage: Literal["distil"]
+    teacher: str
+    licence: str | None = None
+    commercial: Commercial = "unknown"
+    cosine: NonNegativeFloat = 2.0
+    contrast: NonNegativeFloat = 0.1
+    relational: NonNegativeFloat = 0.0
+    temperature: PositiveFloat = 0.05
+    texts: PositiveInt | None = None
+    matryoshka: Matryoshka | None = None
+
+
+class StaticStage(TrainedStage):
+    """A lookup: one vector a token, the text's is their mean.
+
+    Attributes:
+        teacher: distilled from it (a name, a folder, ``previous``); without one trained on pairs.
+        kind: ``vocabulary`` takes the teacher's vectors of single tokens; ``texts`` also trains on texts' vectors.
+        dim: numbers a vector; the teacher's by default.
+        tokenizer: ``previous`` keeps the tokenizer of the model before this stage, ``teacher`` takes the teacher's.
+    """
+
+    stage: Literal["static"]
+    teacher: str | None = None
+    kind: Literal["vocabulary", "texts"] = "texts"
+    dim: PositiveInt | None = None
+    tokenizer: Literal["previous", "teacher"] = "teacher"
+    licence: str | None = None
+    commercial: Commercial = "unknown"
+    temperature: PositiveFloat = 0.05
+    cosine: NonNegativeFloat = 2.0
+    contrast: NonNegativeFloat = 0.1
+    texts: PositiveInt | None = None
+    matryoshka: Matryoshka | None = None
+
+
+class MergeStage(Stage):
+    """The weighted average of models of one shape (Wortsman et al. 2022, arXiv:2203.05482).
+
+    Attributes:
+        models: weights by name: ``base``, ``previous``, an earlier stage, or a folder; they are made to sum to 1.
+    """
+
+    stage: Literal["merge"]
+    models: Annotated[dict[str, PositiveFloat], Field(min_length=2)]
+
+
+class Evaluation(Part):
+    """How the finished model is judged; ``tasks`` and ``suite`` as ``m3e eval`` has them.
+
+    Attributes:
+        peers: other models that are judged on the same tasks, for the card.
+    """
+
+    tasks: tuple[str, ...] = ()
+    suite: str | None = None
+    peers: tuple[str, ...] = ()
+
+
+class Output(Part):
+    """What the run leaves beside the model folder.
+
+    Attributes:
+        adapter_rank: also write the difference to the base in so low a rank, with the base's fingerprint.
+        languages: that the card names.
+        licence: the model's own, which the licences of all that went in must allow.
+    """
+
+    adapter_rank: PositiveInt | None = None
+    languages: tuple[str, ...] = ("zh", "en")
+    licence: str = "apache-2.0"
+
+
+AnyStage = Annotated[
+    TokenizerStage
+    | CutStage
+    | MlmStage
+    | RetroMaeStage
+    | ContrastiveStage
+    | ScoredStage
+    | DistilStage
+    | StaticStage
+    | MergeStage,
+    Field(discriminator="stage"),
+]
+
+
+class Recipe(Part):
+    """A model's recipe.
+
+    Attributes:
+        title: the model's name, and by default its folder's under ``runs/``.
+        about: a sentence for the card.
+        policy: ``commercial`` refuses every set, base or teacher whose terms do not say yes.
+        precision: ``auto`` is bf16 where the hardware is fast in it, else fp32.
+    """
+
+    title: str
+    about: str = ""
+    policy: Literal["any", "commercial"] = "any"
+    seed: int = 42
+    precision: Literal["auto", "fp32", "autocast", "bf16"] = "auto"
+    base: Base
+    data: Data
+    stages: Annotated[tuple[AnyStage, ...], Field(min_length=1)]
+    evaluation: Evaluation = Evaluation()
+    output: Output = Output()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        names = self.stage_names
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated:
+            raise ValueError(f"two stages are called {repeated!r}: give each a name of its own")
+        reserved = next((name for name in names if name in ("base", "previous")), None)
+        if reserved:
+            raise ValueError(f"a stage cannot be called {reserved!r}, which means something else")
+        first = self.stages[0]
+        makes_weights = isinstance(first, TokenizerStage) or (isinstance(first, StaticStage) and first.teacher)
+        if self.base.model == SCRATCH and not makes_weights:
+            raise ValueError("a model from scratch begins with a tokenizer stage")
+        if self.base.model != SCRATCH and any(isinstance(stage, TokenizerStage) for stage in self.stages):
+            raise ValueError('a tokenizer stage makes new weights: set base.model to "scratch"')
+        for place, stage in enumerate(self.stages):
+            _check_references(stage, names[:place])
+        return self
+
+    @property
+    def stage_names(self) -> list[str]:
+        """The stages' names, in order."""
+        return [stage.name or stage.stage for stage in self.stages]
+
+
+def _check_references(stage: Any, earlier: Sequence[str]) -> None:
+    """Refuse a merge of a stage that has not run by then; folders and other names are checked when they are read."""
+    if not isinstance(stage, MergeStage):
+        return
+    for name in stage.models:
+        if name not in ("base", "previous", *earlier) and not Path(name).exists():
+            raise ValueError(
+                f"stage {stage.name or stage.stage!r} merges {name!r}, which is neither base, previous, an earlier "
+                f"stage ({', '.join(earlier) or 'none'}) nor a folder"
+            )
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that ship with m3e."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def read_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe by name, or a TOML file.
+
+    Args:
+        settings: ``key=value`` lines on top of it; ``stages.NAME.schedule.lr=1e-5`` names a stage by its name or
+            number.
+
+    Raises:
+        SettingsError: there is none, or it is not valid; the message names the file and the key.
+    """
+    path = RECIPES / f"{name}.toml"
+    if not path.is_file():
+        path = Path(name)
+    if not path.is_file():
+        raise SettingsError(
+            f"there is no recipe {name!r}; shipped: {', '.join(shipped_recipes())}; or name a TOML file"
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path.name}: {error}") from error
+    for line in settings:
+        _assign(values, line)
+    return parse_recipe(values, path.name)
+
+
+def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
+    """A recipe from its tables.
+
+    Raises:
+        SettingsError: a key is unknown or a value wrong; names ``source`` and the key.
+    """
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(f"{source}: {'; '.join(_fault(fault, values) for fault in error.errors())}") from error
+
+
+def _fault(fault: Any, values: dict[str, Any]) -> str:
+    """One fault as ``stages.contrastive.batch.sise: no such key …``."""
+    path = list(fault["loc"])
+    if len(path) > 2 and path[0] == "stages" and isinstance(path[1], int):
+        del path[2]  # pydantic names the stage's kind between its number and its key
+        stage = values["stages"][path[1]]
+        path[1] = stage.get("name") or f"{stage.get('stage', '?')} ({path[1] + 1})"
+    place = ".".join(map(str, path))
+    if fault["type"] == "extra_forbidden":
+        return f"{place}: no such key"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
+
+
+def _assign(values: dict[str, Any], line: str) -> None:
+    """Set ``key=value`` in a recipe's tables.
+
+    Raises:
+        SettingsError: the line has no ``=``, or names a stage that is not there.
+    """
+    key, equals, text = line.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"--set {line}: write key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    target: Any = values
+    *tables, last = _split_key(key)
+    for table in tables:
+        if isinstance(target, list):
+            target = _stage(target, table, line)
+            continue
+        target = target.setdefault(table, {})
+        if not isinstance(target, dict | list):
+            raise SettingsError(f"--set {line}: {table} is no table")
+    if isinstance(target, list):
+        raise SettingsError(f"--set {line}: name a key of the stage, as stages.{last}.KEY=VALUE")
+    target[last] = value
+
+
+def _split_key(key: str) -> list[str]:
+    """The parts of a dotted key; names with dots go in quotes."""
+    parts: list[str] = []
+    try:
+        table = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"--set {key}: not a key ({error})") from error
+    value: Any = table
+    while isinstance(value, dict):
+        (name,) = value
+        parts.append(name)
+        value = value[name]
+    return parts
+
+
+def _stage(stages: list[Any], name: str, line: str) -> Any:
+    names = [stage.get("name") or stage.get("stage") for stage in stages]
+    if name in names:
+        return stages[names.index(name)]
+    if name.isdigit() and 1 <= int(name) <= len(stages):
+        return stages[int(name) - 1]
+    raise SettingsError(f"--set {line}: there is no stage {name!r}; the stages are {', '.join(map(str, names))}")

@@ -1,0 +1,1 @@
+"""The stages of a recipe, each a model folder in and a model folder out."""
