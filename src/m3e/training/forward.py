@@ -74,6 +74,27 @@ def training_form(model: SentenceTransformer, *, compile_layers: bool = False) -
         encoder.set_attn_implementation(before)
 
 
+@contextlib.contextmanager
+def evaluation_form(model: SentenceTransformer) -> Iterator[None]:
+    """Inside :func:`training_form`: the encoder as it was before, in evaluation mode, for a look between two steps."""
+    encoder: Any = getattr(model[0], "model", None)
+    model.eval()
+    if not in_training_form(model):
+        yield
+        return
+    layers = list(_stack(encoder).layer)
+    compiled = [layer._compiled_call_impl for layer in layers]
+    for layer in layers:
+        layer._compiled_call_impl = None
+    encoder.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        encoder.set_attn_implementation(ATTENTION)
+        for layer, call in zip(layers, compiled, strict=True):
+            layer._compiled_call_impl = call
+
+
 def can_run_in_bf16(encoder: nn.Module) -> bool:
     """Whether :func:`in_bf16` knows the encoder's kind."""
     return getattr(getattr(encoder, "config", None), "model_type", "") in _UNPADDED

@@ -8,22 +8,27 @@ batch, and on a CPU ends in the same bits.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from m3e.files import read_json, write_json
 from m3e.training.cached_loss import CachedTextLoss, Work
 from m3e.training.flops import model_flops, peak_flops
 from m3e.training.forward import training_form
 from m3e.training.gather import processes, sum_gradients
 from m3e.training.loop import Trainer
-from m3e.training.packing import padding_share
+from m3e.training.loss_guard import BatchName, LossGuard
+from m3e.training.packing import TextBatch, padding_share
 from m3e.training.planned_loader import BATCH, PlannedBatches, planned_loader
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+
+GUARD_NAME = "loss_guard.json"
 
 
 class PlannedTrainer(Trainer):
@@ -32,6 +37,7 @@ class PlannedTrainer(Trainer):
     Args:
         batches: this process's part of the plan.
         compile_layers: let torch.compile fuse each encoder layer's small operations.
+        guard: decides whether a step may be taken; without one every step is.
         **options: of sentence-transformers' trainer; ``args.num_train_epochs`` must be 1, as the plan has all epochs.
     """
 
@@ -43,10 +49,12 @@ class PlannedTrainer(Trainer):
         batches: PlannedBatches,
         *,
         compile_layers: bool = False,
+        guard: LossGuard | None = None,
         **options: Any,
     ) -> None:
         self.batches = batches
         self.compile_layers = compile_layers
+        self.guard = guard
         super().__init__(model=model, args=args, loss=loss, **options)
         self._since = time.perf_counter()
 
@@ -94,7 +102,30 @@ class PlannedTrainer(Trainer):
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         if processes() > 1 and self.accelerator.sync_gradients:
             sum_gradients(self.model.parameters())
+        if self.guard is not None and not self._is_sound(float(loss), inputs[BATCH]):
+            return torch.zeros_like(loss)
         return loss
+
+    def _is_sound(self, loss: float, batch: TextBatch) -> bool:
+        """Whether the step may be taken; without gradients the optimizer leaves the weights alone."""
+        assert self.guard is not None
+        number = int(self.state.global_step)
+        name = BatchName(number, batch.dataset, self.batches.plan.rows[number].tolist())
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        sound = self.guard.is_sound(loss, name)
+        if self.guard.must_return:
+            self.guard.go_back(self.optimizer, name, rate)
+        return sound
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.guard is not None:
+            write_json(Path(output_dir or self.args.output_dir) / GUARD_NAME, self.guard.state())
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        super()._load_from_checkpoint(checkpoint_path)
+        if self.guard is not None and (Path(checkpoint_path) / GUARD_NAME).is_file():
+            self.guard.resume(read_json(Path(checkpoint_path) / GUARD_NAME))
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Nothing: :meth:`log` counts tokens, not padded positions."""

@@ -1,0 +1,350 @@
+"""From a prepared folder to trained weights: what all stages that train on planned batches share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerControl, TrainerState, set_seed
+
+from m3e.errors import DataError, SettingsError
+from m3e.machine import bf16_is_fast
+from m3e.training.batches import BatchPlan, PlanOptions, planned
+from m3e.training.cached_loss import CachedTextLoss, EmbeddingLoss
+from m3e.training.embedding import Precision, encoder_of
+from m3e.training.forward import can_run_in_bf16
+from m3e.training.gather import processes
+from m3e.training.looks import Looks
+from m3e.training.loop import newest_checkpoint
+from m3e.training.loss_guard import LossGuard
+from m3e.training.memory import tokens_that_fit
+from m3e.training.options import suggested_lr
+from m3e.training.packing import padding_share
+from m3e.training.planned_loader import PlannedBatches
+from m3e.training.planned_trainer import PlannedTrainer
+from m3e.training.sources import Source, read_sources
+from m3e.training.stages.stage import CHECKPOINTS, StageReport, StageWork
+from m3e.training.strategies import FullTraining, LoraTraining, Strategy
+from m3e.training.token_store import TokenStore
+from m3e.training.tokenise import Prompts, Tokenisation, build_token_store
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+
+    from m3e.training.recipe import Batch, Rows, TrainedStage
+
+SECONDS_BETWEEN_CHECKPOINTS = 300
+POINTS_OF_A_CURVE = 200
+
+MakeLoss = Callable[["TokenStore", BatchPlan], EmbeddingLoss | Mapping[str, EmbeddingLoss]]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What a stage trains on: the rows as token ids, and the plan that deals them."""
+
+    sources: Sequence[Source]
+    store: TokenStore
+    plan: BatchPlan
+
+
+def chosen_sources(data: Path, rows: Rows, kinds: Sequence[str], stage: str) -> list[Source]:
+    """The data sets of a prepared folder that a stage takes.
+
+    Args:
+        kinds: of records that the stage can use.
+
+    Raises:
+        DataError: the folder cannot be read, or holds nothing for the stage.
+        SettingsError: a set is named that is not there or of a kind that the stage cannot use.
+    """
+    folder = rows.folder or data
+    there = {source.name: source for source in read_sources(folder)}
+    for key, names in (("sets", rows.sets), ("without", rows.without), ("weights", rows.weights)):
+        for name in names:
+            if name not in there:
+                raise SettingsError(
+                    f"stages.{stage}.rows.{key} names {name!r}, which {folder} has not; it has: {', '.join(there)}"
+                )
+    wrong = next((name for name in rows.sets if there[name].kind not in kinds), None)
+    if wrong is not None:
+        raise SettingsError(
+            f"stages.{stage}.rows.sets names {wrong}, which holds {there[wrong].kind} records; the stage takes "
+            f"{', '.join(kinds)}"
+        )
+    chosen = [
+        replace(source, weight=rows.weights.get(name, source.weight))
+        for name, source in there.items()
+        if source.kind in kinds and name not in rows.without and (not rows.sets or name in rows.sets)
+    ]
+    if not chosen:
+        raise DataError(f"{folder} holds nothing for stage {stage}, which takes {', '.join(kinds)} records")
+    return chosen
+
+
+def prepare_model(model: SentenceTransformer, settings: TrainedStage, seed: int) -> Strategy:
+    """Set the length and mark what trains; how to undo the wrapping is what comes back."""
+    if settings.batch.max_length is not None and encoder_of(model) is not None:
+        model.max_seq_length = settings.batch.max_length
+    strategy: Strategy = FullTraining()
+    if settings.lora is not None:
+        strategy = LoraTraining(settings.lora.rank, settings.lora.alpha, settings.lora.dropout)
+    set_seed(seed)  # an adapter's new weights must be the same in a resumed run
+    strategy.prepare(model)
+    return strategy
+
+
+def make_batches(
+    model: SentenceTransformer,
+    sources: Sequence[Source],
+    batch: Batch,
+    work: StageWork,
+    *,
+    epochs: int,
+    steps: int | None,
+    prompts: Mapping[str, Prompts] | None = None,
+) -> Batches:
+    """Token ids and the plan, in the stage's folder; made there first where they are not."""
+    tokenisation = replace(Tokenisation.of(model, sources, prompts), negatives=batch.negatives)
+    store = build_token_store(sources, tokenisation, work.folder / "tokens")
+    options = PlanOptions(
+        batch.size,
+        batch.alpha,
+        batch.cap,
+        batch.caps,
+        {source.name: source.weight for source in sources},
+        steps,
+        epochs,
+        work.seed,
+    )
+    plan = planned(work.folder / "batches", store.sets, options, store.hash)
+    for line in plan.lines():
+        work.say(line)
+    cut = sum(each.cut for each in store.sets)
+    if cut:
+        texts = sum(len(each.keys) for each in store.sets)
+        work.say(f"{cut} of {texts} texts are longer than {model.max_seq_length} tokens and were cut")
+    return Batches(sources, store, plan)
+
+
+def precision_of(model: SentenceTransformer, wanted: str) -> Precision:
+    """What the encoder computes in."""
+    encoder = encoder_of(model)
+    if encoder is None:
+        return "fp32"
+    if wanted == "auto":
+        import torch
+
+        if model.device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported()
+        else:
+            fast = model.device.type == "cpu" and bf16_is_fast()
+        wanted = "bf16" if fast else "fp32"
+    if wanted == "bf16" and not can_run_in_bf16(getattr(encoder, "get_base_model", lambda: encoder)()):
+        return "autocast"
+    return wanted  # type: ignore[return-value]  # the recipe's own values
+
+
+def train_on(
+    model: SentenceTransformer,
+    settings: TrainedStage,
+    batches: Batches,
+    make_loss: MakeLoss,
+    work: StageWork,
+    strategy: Strategy,
+) -> StageReport:
+    """Train ``model`` in place on all planned batches, watched, with checkpoints in the stage's folder.
+
+    Args:
+        make_loss: from the store and the plan to a loss, or to one for each data set.
+
+    Raises:
+        TrainingDivergedError: the loss broke and could not be mended; names the batch and its rows.
+    """
+    started = time.perf_counter()
+    precision = precision_of(model, work.precision)
+    store, plan = batches.store, batches.plan
+    trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    schedule = settings.schedule
+    rate = schedule.lr or suggested_lr(trained, strategy, static=encoder_of(model) is None)
+    budget = settings.batch.token_budget
+    loss = CachedTextLoss(model, make_loss(store, plan), token_budget=budget, precision=precision)
+    longest = max(int(_longest(each.starts)) for each in store.sets)
+    loss.kept_tokens = tokens_that_fit(model, longest, precision, loss.token_budget)
+    looks = Looks(model, settings.watch, work.folder, len(plan), work.say)
+    guard = LossGuard(model, spike=settings.watch.spike, most_skipped=settings.watch.most_skipped, say=work.say)
+    args = _arguments(model, settings, rate, work)
+    watcher = _Watcher(looks, guard, work)
+    trainer = PlannedTrainer(
+        model,
+        args,
+        loss,
+        PlannedBatches(plan, store.sets, args.process_index, args.world_size),
+        guard=guard,
+        callbacks=[watcher],
+    )
+    for unwanted in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(unwanted)
+    work.say(
+        f"{len(plan)} steps of {plan.batch_size} rows, {trained:,} weights train, {precision} on "
+        f"{model.device.type}, learning rate {rate:g}"
+    )
+    checkpoint = newest_checkpoint(work.folder / CHECKPOINTS) if work.resume else None
+    if checkpoint is None:
+        watcher.first_look()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    best = looks.restore_best()
+    if best is not None:
+        work.say(f"the weights of step {best} were the best and are kept")
+    strategy.finish(model)
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    steps = int(trainer.state.global_step)
+    sets = _rows_by_set(plan, steps)
+    facts = {
+        "batch size": plan.batch_size,
+        "learning rate": rate,
+        "schedule": schedule.kind,
+        "epochs": schedule.epochs,
+        "precision": precision,
+        "trained weights": trained,
+        "maximum length": model.max_seq_length if encoder_of(model) is not None else None,
+        "lora rank": settings.lora.rank if settings.lora else None,
+        "loss": _loss_facts(loss),
+        "tokens a second": _mean(log, "tokens_per_second"),
+        "padding": _mean(log, "padding"),
+        "mfu": _mean(log, "mfu"),
+        "skipped steps": guard.skipped or None,
+        "kept step": best,
+        "processes": processes(),
+    }
+    return StageReport(
+        rows=sum(sets.values()),
+        steps=steps,
+        tokens=watcher.tokens,
+        seconds=round(time.perf_counter() - started, 1),
+        losses=_curve(log),
+        looks=looks.seen,
+        sets=sets,
+        facts={name: value for name, value in facts.items() if value is not None},
+    )
+
+
+class _Watcher(TrainerCallback):
+    """Looks at the model when it is time, saves checkpoints, draws the bar."""
+
+    def __init__(self, looks: Looks, guard: LossGuard, work: StageWork) -> None:
+        self._looks = looks
+        self._guard = guard
+        self._work = work
+        self._last_save = time.monotonic()
+        self.tokens = 0
+
+    def first_look(self) -> None:
+        """What the model is before its first step."""
+        if self._looks.is_time(0):
+            self._looks.look(0)
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Take up what was seen before a resumed run stopped."""
+        if state.global_step:
+            self._looks.resume(int(state.global_step))
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Hand the loss on."""
+        if logs and "loss" in logs:
+            self._work.on_step(state.global_step, state.max_steps, float(logs["loss"]))
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Look, and save, at the plan's own pace."""
+        step = int(state.global_step)
+        if self._looks.is_time(step):
+            self._looks.look(step)
+            self._guard.keep()
+            if self._looks.is_out_of_patience:
+                self._work.say(f"no better for {len(self._looks.seen)} looks: stopped at step {step}")
+                control.should_training_stop = True
+        every = self._work.checkpoint_steps
+        late = time.monotonic() - self._last_save > SECONDS_BETWEEN_CHECKPOINTS
+        if step < state.max_steps and (step % every == 0 if every else late):
+            control.should_save = True
+            self._last_save = time.monotonic()
+
+
+def _arguments(
+    model: SentenceTransformer, settings: TrainedStage, rate: float, work: StageWork
+) -> SentenceTransformerTrainingArguments:
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    schedule = settings.schedule
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(work.folder / CHECKPOINTS),
+        num_train_epochs=1,  # the plan has all epochs
+        learning_rate=rate,
+        lr_scheduler_type=schedule.kind if schedule.kind != "constant" else "constant_with_warmup",
+        warmup_steps=schedule.warmup,
+        weight_decay=schedule.weight_decay,
+        max_grad_norm=schedule.max_grad_norm,
+        use_cpu=model.device.type == "cpu",
+        seed=work.seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        save_total_limit=2,
+        eval_strategy="no",
+        optim="adamw_torch_fused" if model.device.type in ("cpu", "cuda") else "adamw_torch",
+        report_to=_log_targets(settings, work),
+        logging_dir=str(work.folder / "log"),
+        run_name=work.name,
+        disable_tqdm=True,
+        log_level="error",
+    )
+
+
+def _log_targets(settings: TrainedStage, work: StageWork) -> list[str]:
+    """Where the log goes; what is not installed is said, not an error."""
+    from importlib.util import find_spec
+
+    found = []
+    for name in settings.watch.log_with:
+        if find_spec(name) is None:
+            work.say(f"{name} is not installed, so nothing is logged to it: pip install 'm3e[watch]'")
+        else:
+            found.append(name)
+    return found or ["none"]
+
+
+def _longest(starts: Any) -> int:
+    import numpy as np
+
+    return int(np.diff(starts).max(initial=1))
+
+
+def _rows_by_set(plan: BatchPlan, steps: int) -> dict[str, int]:
+    import numpy as np
+
+    counts = np.bincount(plan.sets[:steps], minlength=len(plan.names))
+    return {name: int(count) * plan.batch_size for name, count in zip(plan.names, counts, strict=True)}
+
+
+def _loss_facts(loss: CachedTextLoss) -> dict[str, Any]:
+    return {name: value for name, value in loss.get_config_dict().items() if isinstance(value, str | int | float)}
+
+
+def _mean(log: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    values = [float(entry[name]) for entry in log if name in entry]
+    return round(sum(values) / len(values), 4) if values else None
+
+
+def _curve(log: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """At most some hundred points of the loss, each the mean of its neighbours."""
+    size = max(1, -(-len(log) // POINTS_OF_A_CURVE))
+    points = []
+    for start in range(0, len(log), size):
+        part = log[start : start + size]
+        points.append([float(part[-1]["step"]), sum(float(entry["loss"]) for entry in part) / len(part)])
+    return points
