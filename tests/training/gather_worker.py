@@ -6,24 +6,24 @@ import sys
 from pathlib import Path
 
 import torch
-from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
 from m3e import load
 from m3e.training.batches import PlanOptions, plan_batches
 from m3e.training.cached_loss import CachedTextLoss
 from m3e.training.forward import training_form
 from m3e.training.gather import sum_gradients
-from m3e.training.losses import InBatchSoftmaxLoss
 from m3e.training.planned_loader import PlannedBatches
 from m3e.training.token_store import TokenStore
+from tests.training.loss_cases import CASES, loss_of
 
 
 def gradients_of(folder: Path, name: str, rank: int, world: int) -> tuple[float, dict[str, torch.Tensor]]:
-    """The loss and the summed gradients of a set's first batch, in float64."""
+    """A case's loss and the summed gradients of its set's first batch, in float64."""
+    case = CASES[name]
     model = load(folder / "model", device="cpu").double().eval()
-    sets = [each for each in TokenStore.open(folder / "tokens").sets if each.name == name]
+    sets = [each for each in TokenStore.open(folder / "tokens").sets if each.name == case.kind.value]
     batches = PlannedBatches(plan_batches(sets, PlanOptions(12)), sets, rank, world)
-    inner = CoSENTLoss(model) if name == "scored_pair" else InBatchSoftmaxLoss(model, 0.05)
+    inner = loss_of(case, model, sets[0].keys)
     loss = CachedTextLoss(model, inner, token_budget=100, rows_at_once=5)
     with training_form(model):
         value = loss(batches[0])

@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
+from m3e.errors import DataError
 from m3e.records import Kind
 from m3e.training.cached_loss import CachedTextLoss
 from m3e.training.forward import training_form
 from m3e.training.guide import Guide
 from m3e.training.losses import InBatchSoftmaxLoss
+from m3e.training.named_losses import loss_named
 from m3e.training.packing import TextBatch
 from m3e.training.sources import read_sources
 from m3e.training.token_store import TokenStore
 from m3e.training.tokenise import Tokenisation, build_token_store
+from tests.training.loss_cases import CASES, loss_of
 from tests.training.prepared import records, write_prepared
 
 
@@ -62,15 +64,20 @@ def plainly(model: Any, loss: Any, batch: TextBatch, labels: torch.Tensor) -> tu
     return value.item(), torch.cat([each.flatten() for each in gradients])
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+def wanted(batch: TextBatch, loss: Any) -> Any:
+    """What the loss says it wants of a batch."""
+    arrays = [torch.from_numpy(getattr(batch, name)) for name in loss.wants]
+    return arrays[0] if len(arrays) == 1 else tuple(arrays)
+
+
+@pytest.mark.parametrize("name", list(CASES))
 @pytest.mark.parametrize("unpadded", [True, False])
-def test_cached_is_uncached(mini: Any, tmp_path: Path, kind: Kind, unpadded: bool) -> None:
+def test_cached_is_uncached(mini: Any, tmp_path: Path, name: str, unpadded: bool) -> None:
     mini.double().eval()
-    batch = batch_of(mini, tmp_path, kind)
-    scored = kind is Kind.SCORED_PAIR
-    inner = CoSENTLoss(mini) if scored else InBatchSoftmaxLoss(mini, 0.05)
-    labels = torch.from_numpy(batch.keys if batch.labels is None else batch.labels)
-    value, gradients = plainly(mini, inner, batch, labels)
+    case = CASES[name]
+    batch = batch_of(mini, tmp_path, case.kind)
+    inner = loss_of(case, mini, batch.keys)
+    value, gradients = plainly(mini, inner, batch, wanted(batch, inner))
     assert gradients.abs().max() > 1e-3
     loss = CachedTextLoss(mini, inner, token_budget=100, rows_at_once=5)
     loss.unpadded = unpadded
@@ -79,6 +86,29 @@ def test_cached_is_uncached(mini: Any, tmp_path: Path, kind: Kind, unpadded: boo
         found, ours = result(mini, loss, batch)
         assert found == pytest.approx(value, abs=1e-9)
         assert torch.allclose(ours, gradients, atol=1e-9, rtol=1e-7)
+
+
+def test_a_loss_without_wishes_is_given_labels_where_there_are_any_and_keys_elsewhere(
+    mini: Any, tmp_path: Path
+) -> None:
+    class Spy:
+        def compute_loss_from_embeddings(self, embeddings: list[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+            self.labels = labels
+            return embeddings[0].sum()
+
+    for kind, name in ((Kind.SCORED_PAIR, "labels"), (Kind.PAIR, "keys")):
+        batch, spy = batch_of(mini, tmp_path, kind), Spy()
+        CachedTextLoss(mini, spy)(batch)
+        assert spy.labels.tolist() == getattr(batch, name).tolist()
+
+
+def test_a_set_that_lacks_what_the_loss_wants_is_named(mini: Any, tmp_path: Path) -> None:
+    loss = CachedTextLoss(mini, loss_named("kl", mini))
+    with pytest.raises(DataError, match=r"the data set triplet has no teacher's scores.*m3e data score"):
+        loss(batch_of(mini, tmp_path, Kind.TRIPLET))
+    loss = CachedTextLoss(mini, loss_named("cosent", mini))
+    with pytest.raises(DataError, match="the data set pair has no label a row"):
+        loss(batch_of(mini, tmp_path, Kind.PAIR))
 
 
 def test_dropout_is_the_same_in_both_passes(mini: Any, tmp_path: Path) -> None:
@@ -138,17 +168,20 @@ def test_without_gradients_only_the_loss_is_computed(mini: Any, tmp_path: Path) 
     assert all(parameter.grad is None for parameter in mini.parameters())
 
 
+@pytest.mark.parametrize("name", list(CASES))
 @pytest.mark.parametrize("precision", ["bf16", "autocast"])
-def test_bf16_is_finite_at_a_low_temperature_and_near_fp32(mini: Any, tmp_path: Path, precision: Any) -> None:
+def test_bf16_is_finite_at_a_low_temperature_and_near_fp32(
+    mini: Any, tmp_path: Path, name: str, precision: Any
+) -> None:
     mini.eval()
-    batch = batch_of(mini, tmp_path, Kind.TRIPLET)
-    exact, exactly = result(mini, CachedTextLoss(mini, InBatchSoftmaxLoss(mini, 0.01)), batch)
-    loss = CachedTextLoss(mini, InBatchSoftmaxLoss(mini, 0.01), precision=precision, token_budget=100)
-    value, gradients = result(mini, loss, batch)
+    case = CASES[name]
+    batch = batch_of(mini, tmp_path, case.kind)
+    inner = loss_of(case, mini, batch.keys, temperature=0.01)
+    exact, exactly = result(mini, CachedTextLoss(mini, inner), batch)
+    value, gradients = result(mini, CachedTextLoss(mini, inner, precision=precision, token_budget=100), batch)
     assert torch.isfinite(gradients).all()
     assert value == pytest.approx(exact, rel=0.1)
     assert torch.cosine_similarity(gradients, exactly, dim=0) > 0.98
-    assert all(parameter.dtype is torch.float32 for parameter in mini.parameters())
 
 
 def test_prompts_left_out_of_the_pooling(mini: Any, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from m3e.training.sources import read_sources
 from m3e.training.tokenise import Tokenisation, build_token_store
 from tests.conftest import write_mini
 from tests.training import gather_worker
+from tests.training.loss_cases import CASES
 from tests.training.prepared import records, write_prepared
 
 KINDS = (Kind.PAIR, Kind.TRIPLET, Kind.RANKED, Kind.SCORED_PAIR)
@@ -34,7 +35,7 @@ def test_two_processes_are_one_on_the_joined_batch(mini: Any, tmp_path: Path) ->
     sources = read_sources(write_prepared(tmp_path / "data", {kind.value: records(kind, 40) for kind in KINDS}))
     build_token_store(sources, Tokenisation.of(mini, sources), tmp_path / "tokens", workers=1)
     port = str(free_port())
-    arguments = [port, str(tmp_path), *(kind.value for kind in KINDS)]
+    arguments = [port, str(tmp_path), *CASES]
     workers = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.training.gather_worker", str(rank), *arguments],
@@ -46,12 +47,13 @@ def test_two_processes_are_one_on_the_joined_batch(mini: Any, tmp_path: Path) ->
     for worker in workers:
         _, errors = worker.communicate(timeout=240)
         assert worker.returncode == 0, errors.decode()[-2000:]
-    for kind in KINDS:
-        value, gradients = gather_worker.gradients_of(tmp_path, kind.value, 0, 1)
+    of_ranks = [torch.load(tmp_path / f"rank-{rank}.pt") for rank in (0, 1)]
+    for case in CASES:
+        value, gradients = gather_worker.gradients_of(tmp_path, case, 0, 1)
         assert max(float(each.abs().max()) for each in gradients.values()) > 1e-3
-        for rank in (0, 1):
-            found, others = torch.load(tmp_path / f"rank-{rank}.pt")[kind.value]
-            assert found == pytest.approx(value, abs=1e-9)
+        for of_rank in of_ranks:
+            found, others = of_rank[case]
+            assert found == pytest.approx(value, abs=1e-9), case
             assert others.keys() == gradients.keys()
             assert all(torch.allclose(others[name], each, atol=1e-9) for name, each in gradients.items())
 

@@ -67,7 +67,26 @@ def test_ranked_records_make_a_row_a_positive_with_empty_slots(folder: Path, min
     batch = ranked.batch(np.array([0, 5]))
     assert (batch.slots < 0).tolist() == [[key == 0 for key in keys[row]] for row in (0, 5)]
     assert batch.scores is not None
+    assert batch.scores.shape == (2, 4)
     assert batch.scores[:, 0].tolist() == pytest.approx([0.9, 0.9])
+    assert np.isnan(batch.scores[:, 1:]).tolist() == (batch.slots[:, 2:] < 0).tolist()
+
+
+def test_scores_stand_with_their_rows_where_only_some_were_scored(mini: Any, tmp_path: Path) -> None:
+    rows = [
+        Ranked(f"今天{number}", (f"公园{number}",), (f"猫{number}",), *(((number / 10,), (0.0,)) if number > 4 else ()))
+        for number in range(8)
+    ]
+    bare = [Ranked(f"狗{number}", (f"树{number}",), (f"叶{number}",)) for number in range(3)]
+    sources = read_sources(write_prepared(tmp_path / "data", {"some": rows, "none": bare}, shard_rows=3))
+    some, none = build_token_store(sources, Tokenisation.of(mini, sources), tmp_path / "tokens", workers=1).sets
+    assert none.scores is None
+    assert some.scores is not None
+    assert some.scores.shape == (8, 2)
+    wanted = {text_id(row.query): row.pos_scores[0] if row.pos_scores else None for row in rows}
+    for key, (positive, negative) in zip(some.row_keys[:, 0].tolist(), some.scores.tolist(), strict=True):
+        score = wanted[key]
+        assert np.isnan([positive, negative]).all() if score is None else positive == pytest.approx(score)
 
 
 def test_a_text_that_rows_share_is_in_a_batch_once(folder: Path, mini: Any, tmp_path: Path) -> None:

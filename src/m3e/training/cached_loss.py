@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from m3e.errors import DataError
 from m3e.training.embedding import BatchWords, MiniBatch, Precision, encoder_of, features_of
 from m3e.training.forward import has_unpadded_form, in_training_form
 from m3e.training.gather import joined, parts_of_all
@@ -30,17 +32,43 @@ TOKEN_BUDGET = 4096
 
 TOKEN_BUDGET_GPU = 32768
 
+_MEANING = {"labels": "label a row", "scores": "teacher's scores"}
+_MEND = {
+    "labels": "give scored pairs, or another loss",
+    "scores": "let a teacher score its rows first (m3e data score), or take another loss",
+}
+
 
 class EmbeddingLoss(Protocol):
     """A loss on the columns' embeddings.
 
     One that is a mean over rows may offer ``compute_loss_of_rows(embeddings, labels, start, stop)``, the part of
     some rows, which is then called for some rows at a time to bound its memory.
+
+    One may say by an attribute ``wants`` what it takes as ``labels``: a tuple of names of a batch's arrays
+    (``"keys"``, ``"labels"``, ``"scores"``). It is given the one, or a tuple in that order. Without, it is given the
+    batch's labels, or its keys where it has none.
     """
 
-    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None) -> Tensor:
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Any) -> Tensor:
         """The batch's loss, a scalar."""
         ...
+
+
+def wanted_of(batch: TextBatch, loss: EmbeddingLoss) -> list[NDArray[Any]]:
+    """The batch's arrays that a loss wants, in its order.
+
+    Raises:
+        DataError: the batch's data set has none such.
+    """
+    names = getattr(loss, "wants", None) or ("keys" if batch.labels is None else "labels",)
+    found = {"keys": batch.keys, "labels": batch.labels, "scores": batch.scores}
+    for name in names:
+        if found[name] is None:
+            raise DataError(
+                f"the data set {batch.dataset} has no {_MEANING[name]}, which its loss needs; {_MEND[name]}"
+            )
+    return [array for name in names if (array := found[name]) is not None]
 
 
 @dataclass
@@ -205,10 +233,13 @@ class CachedTextLoss(nn.Module):
 
     def _loss(self, embeddings: Tensor, batch: TextBatch, *, backward: bool = False) -> Tensor:
         slots = torch.from_numpy(batch.slots).clamp(min=0).to(embeddings.device)
-        labels = batch.keys if batch.labels is None else batch.labels
-        everywhere = torch.cat(parts_of_all(torch.from_numpy(labels).to(embeddings.device)))
+        wanted = [
+            torch.cat(parts_of_all(torch.from_numpy(values).to(embeddings.device)))
+            for values in wanted_of(batch, self.loss)
+        ]
+        everywhere = wanted[0] if len(wanted) == 1 else tuple(wanted)
         parts = getattr(self.loss, "compute_loss_of_rows", None)
-        total = len(everywhere)
+        total = len(wanted[0])
         size = self.rows_at_once if parts is not None else total
         loss = torch.zeros((), dtype=embeddings.dtype, device=embeddings.device)
         # columns are leaves of their own, so that each part of the loss can be back-propagated and forgotten

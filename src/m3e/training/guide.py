@@ -15,34 +15,26 @@ from torch import Tensor
 from m3e.evaluation.measures import unit
 from m3e.inference import Encoder
 from m3e.training.rows import Example, text_id
+from m3e.training.similarity import unit_rows
+from m3e.training.text_vectors import NO_TEXT, TextVectors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 MOST_TEXTS = 400_000
 """Beyond so many different texts their vectors would take too much memory, and no guide is made."""
-NO_TEXT = 0
-"""The text id of a slot without a text (a row with fewer negatives than others): never a candidate."""
-
-_SAMPLED = 2000
 
 
-class Guide:
+class Guide(TextVectors):
     """Vectors of training texts by the model as it was before training.
 
     Args:
         ids: text ids, each once.
-        vectors: of shape (texts, dimension), of length 1.
-
-    Attributes:
-        spread: standard deviation of the cosines between different texts: 0.02 for some models, 0.1 for others.
+        vectors: of shape (texts, dimension), of length 1; kept in fp16.
     """
 
     def __init__(self, ids: Tensor, vectors: Tensor) -> None:
-        order = torch.argsort(ids)
-        self.ids = ids[order]
-        self.vectors = vectors[order].half()
-        self.spread = _spread(self.vectors[:_SAMPLED].float())
+        super().__init__(ids.numpy(), vectors.half().numpy())
 
     @classmethod
     def of(cls, model: SentenceTransformer, rows: Iterable[Example], prompt: str) -> Guide | None:
@@ -52,17 +44,6 @@ class Guide:
             return None
         vectors = Encoder(model).encode(list(texts.values()), prompt=prompt)
         return cls(torch.tensor(list(texts)), torch.from_numpy(unit(vectors)))
-
-    def likeness(self, first: Tensor, second: Tensor) -> Tensor:
-        """Cosines of all pairs of two lists of text ids: shape (first, second), fp32; unknown ids are like nothing."""
-        product: Tensor = self._vectors_of(first) @ self._vectors_of(second).T
-        return product
-
-    def _vectors_of(self, ids: Tensor) -> Tensor:
-        wanted = ids.cpu().contiguous()
-        places = torch.searchsorted(self.ids, wanted).clamp(max=len(self.ids) - 1)
-        known = self.ids[places] == wanted
-        return (self.vectors[places].float() * known[:, None]).to(ids.device)
 
 
 def likely_positives(likeness: Tensor, own: Tensor, margin: float) -> Tensor:
@@ -85,13 +66,7 @@ def likely_positives(likeness: Tensor, own: Tensor, margin: float) -> Tensor:
     return (likeness > positive - margin * (positive - mean)) & others
 
 
-def _spread(vectors: Tensor) -> float:
-    """Standard deviation of the cosines of all pairs of different rows; at least 0.001."""
-    cosines = vectors @ vectors.T
-    return max(0.001, float(cosines[~torch.eye(len(cosines), dtype=torch.bool)].std())) if len(cosines) > 2 else 0.1
-
-
-def drift(embeddings: list[Tensor], ids: Tensor, guide: Guide, start: int = 0, stop: int | None = None) -> Tensor:
+def drift(embeddings: list[Tensor], ids: Tensor, guide: TextVectors, start: int = 0, stop: int | None = None) -> Tensor:
     """How far some rows' similarities to the batch's other texts have moved from the starting model's: shape (rows,).
 
     A row's mean of ``((s - s0) / spread)²`` over all pairs of one of its texts and one of another row's that it shares
@@ -105,15 +80,15 @@ def drift(embeddings: list[Tensor], ids: Tensor, guide: Guide, start: int = 0, s
     Source: relational knowledge distillation (Park et al. 2019, arXiv:1904.05068), with the starting model as teacher.
     """
     rows, columns = ids[start:stop], range(ids.shape[1])
-    vectors = [torch.nn.functional.normalize(column.float(), dim=1) for column in embeddings]
+    vectors = [unit_rows(column) for column in embeddings]
     linked = _share_a_text(rows, ids)
-    moved = torch.zeros(len(rows), device=ids.device)
+    moved = vectors[0].new_zeros(len(rows))
     pairs = torch.zeros_like(moved)
     for own in columns:
         for other in columns:
             free = ~linked & (rows[:, own, None] != NO_TEXT) & (ids[None, :, other] != NO_TEXT)
             similarity = vectors[own][start:stop] @ vectors[other].T
-            change = (similarity - guide.likeness(rows[:, own], ids[:, other])) / guide.spread
+            change = (similarity - guide.likeness(rows[:, own], ids[:, other], similarity.dtype)) / guide.spread
             moved = moved + (change.square() * free).sum(dim=1)
             pairs = pairs + free.sum(dim=1)
     return moved / pairs.clamp(min=1)

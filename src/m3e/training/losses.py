@@ -6,44 +6,54 @@ never each other's negatives; scored pairs take CoSENT. Both run with or without
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from sentence_transformers.base.losses.gradcache import CachedLossMixin
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
 from torch import Tensor, nn
 
+from m3e.errors import SettingsError
 from m3e.records import Kind
-from m3e.training.guide import NO_TEXT, Guide, drift, likely_positives
+from m3e.training.guide import Guide, drift, likely_positives
+from m3e.training.similarity import precise
+from m3e.training.text_vectors import NO_TEXT
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+Direction = Literal["query_to_doc", "doc_to_query"]
+DIRECTIONS: tuple[Direction, ...] = ("query_to_doc", "doc_to_query")
 
 
 class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
     """Cross-entropy of picking the positive among the batch's documents, and the query among its queries.
 
-    With cosine s and temperature τ the loss of row i is the mean of two terms::
+    With cosine s and temperature τ the loss of row i is the mean of two terms, or the first of them::
 
-        -log( exp(s(q_i, d_i)/τ) / Σ_{j in D_i} exp(s(q_i, d_j)/τ) )
-        -log( exp(s(q_i, d_i)/τ) / Σ_{j in Q_i} exp(s(q_j, d_i)/τ) )
+        query_to_doc:  -log( exp(s(q_i, d_i)/τ) / Σ_{j in D_i} exp(s(q_i, d_j)/τ) )
+        doc_to_query:  -log( exp(s(q_i, d_i)/τ) / Σ_{j in Q_i} exp(s(q_j, d_i)/τ) )
 
     D_i holds all rows' positives and negatives, Q_i all rows' queries; both leave out what is known to be
     no negative of row i: the same text as its positive or its query, the positive of an equal query, the
     query of an equal positive.
 
     ``labels`` are text ids of shape (batch, columns), equal where texts are equal, :data:`NO_TEXT` for an
-    empty slot. Without labels all other rows are negatives, as in sentence-transformers.
+    empty slot. Without labels all other rows are negatives, whatever the options, as in sentence-transformers.
 
+    With ``own_margin`` other rows' candidates whose cosine is above that of the row's own positive by more than so
+    much are left out too: what the model itself finds closer by far is more likely right than wrong.
     With a ``guide`` other rows' candidates that the starting model finds about as like as the row's own positive
     are left out too (:func:`m3e.training.guide.likely_positives`): among questions of one kind, many are
     paraphrases of each other that no file says are. ``preserve`` adds so much of the mean of
-    :func:`m3e.training.guide.drift`.
+    :func:`m3e.training.guide.drift`. A row's own negatives stay, whatever their cosines.
 
     Source: van den Oord et al. 2018 (arXiv:1807.03748); both directions: Günther et al. 2024
-    (arXiv:2310.19923).
+    (arXiv:2310.19923); ``own_margin``: Zhang et al. 2025, Qwen3 Embedding (arXiv:2506.05176), which takes 0.1.
     """
+
+    wants = ("keys",)
 
     def __init__(
         self,
@@ -52,16 +62,16 @@ class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
         guide: Guide | None = None,
         margin: float | None = None,
         preserve: float = 0.0,
+        directions: Sequence[Direction] = DIRECTIONS,
+        own_margin: float | None = None,
     ) -> None:
-        super().__init__(
-            model,
-            scale=1 / temperature,
-            directions=("query_to_doc", "doc_to_query"),
-            partition_mode="per_direction",
-        )
+        if list(directions) not in (["query_to_doc"], list(DIRECTIONS)):
+            raise SettingsError(f"directions are query_to_doc or {', '.join(DIRECTIONS)}, not {list(directions)}")
+        super().__init__(model, scale=1 / temperature, directions=tuple(directions), partition_mode="per_direction")
         self.guide = guide
         self.margin = margin
         self.preserve = preserve
+        self.own_margin = own_margin
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None) -> Tensor:
         """The batch's mean loss, a scalar.
@@ -80,21 +90,29 @@ class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
 
         The memory is that of ``stop - start`` rows of scores, so a batch may be larger than its score matrix allows.
         """
-        queries, documents = embeddings[0], torch.cat(embeddings[1:])
-        to_documents = self.similarity_fct(queries[start:stop], documents) * self.scale
-        to_queries = self.similarity_fct(embeddings[1][start:stop], queries) * self.scale
+        queries, positives, *negatives = [precise(column) for column in embeddings]
         not_document, not_query = false_negatives(labels, start, stop)
         if self.guide is not None and self.margin is not None:
             likely_document, likely_query = guided_false_negatives(labels, self.guide, self.margin, start, stop)
             not_document, not_query = not_document | likely_document, not_query | likely_query
-        positive = to_queries.diagonal(start)
-        forward = torch.logsumexp(to_documents.masked_fill(not_document, -torch.inf), dim=1)
-        backward = torch.logsumexp(to_queries.masked_fill(not_query, -torch.inf), dim=1)
-        of_rows = (forward + backward) / 2 - positive
+        own = _own(labels, start, stop)
+        to_documents = self.similarity_fct(queries[start:stop], torch.cat([positives, *negatives]))
+        of_rows = self._softmax(to_documents, not_document, own.repeat(1, len(embeddings) - 1))
+        if "doc_to_query" in self.directions:
+            to_queries = self.similarity_fct(positives[start:stop], queries)
+            of_rows = (of_rows + self._softmax(to_queries, not_query, own)) / 2
         if self.guide is not None and self.preserve:
             of_rows = of_rows + self.preserve * drift(embeddings, labels, self.guide, start, stop)
         loss: Tensor = of_rows.sum() / len(labels)
         return loss
+
+    def _softmax(self, cosines: Tensor, left_out: Tensor, own: Tensor) -> Tensor:
+        """The cross-entropy of each row's own candidate, the first that ``own`` marks, among those not left out."""
+        positive = cosines.gather(1, own.to(torch.uint8).argmax(dim=1, keepdim=True))
+        if self.own_margin is not None:
+            left_out = left_out | ((cosines > positive + self.own_margin).detach() & ~own)
+        logits = (cosines * self.scale).masked_fill(left_out, -torch.inf)
+        return torch.logsumexp(logits, dim=1) - positive[:, 0] * self.scale
 
 
 def false_negatives(ids: Tensor, start: int = 0, stop: int | None = None) -> tuple[Tensor, Tensor]:

@@ -170,7 +170,6 @@ class _Rows:
         self._texts: list[str] = []
         self._slots: list[list[int]] = []
         self._scores: list[list[float]] = []
-        self._scored = False
 
     def add(
         self,
@@ -186,7 +185,6 @@ class _Rows:
         missing = self._width - 2 - len(negatives)
         others = [*range(start, start + len(negatives)), *[-1] * missing]
         scored = positive_scores is not None and len(positive_scores) == len(positives)
-        self._scored |= scored
         rest = list(negative_scores or [])[: len(negatives)]
         rest += [np.nan] * (self._width - 2 - len(rest))
         for index in range(len(positives)):
@@ -196,5 +194,5 @@ class _Rows:
 
     def as_rows(self) -> ShardRows:
         slots = np.asarray(self._slots, np.int64).reshape(-1, self._width)
-        scores = np.asarray(self._scores, np.float32).reshape(-1, self._width - 1) if self._scored else None
+        scores = np.asarray(self._scores, np.float32).reshape(-1, self._width - 1)
         return ShardRows(self._texts, slots, scores=scores)

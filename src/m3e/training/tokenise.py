@@ -257,10 +257,14 @@ def _join(source: Source, tokenisation: Tokenisation, parts: Sequence[Path], fol
     starts = np.concatenate(([0], np.cumsum(lengths)))
     np.save(folder / "starts.npy", starts)
     np.save(folder / "keys.npy", np.concatenate([np.load(part / "keys.npy") for part in parts]))
-    np.save(folder / "slots.npy", _joined_slots(parts, [fact["texts"] for fact in facts]))
-    for field in ("labels", "scores"):
-        if all((part / f"{field}.npy").exists() for part in parts):
-            np.save(folder / f"{field}.npy", np.concatenate([np.load(part / f"{field}.npy") for part in parts]))
+    slots = _joined_slots(parts, [fact["texts"] for fact in facts])
+    np.save(folder / "slots.npy", slots)
+    if all((part / "labels.npy").exists() for part in parts):
+        np.save(folder / "labels.npy", np.concatenate([np.load(part / "labels.npy") for part in parts]))
+    if all((part / "scores.npy").exists() for part in parts):
+        scores = np.concatenate([np.load(part / "scores.npy") for part in parts])[:, : slots.shape[1] - 1]
+        if np.isfinite(scores).any():  # of rows that nobody scored, nothing is kept
+            np.save(folder / "scores.npy", scores)
     with (folder / "ids.bin").open("wb") as joined:
         for part in parts:
             with (part / "ids.bin").open("rb") as stream:
