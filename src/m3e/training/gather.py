@@ -6,10 +6,14 @@ all processes' gradients is the gradient of one process on the joined batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 _NUMBERS_A_MESSAGE = 32 << 20
 
@@ -18,6 +22,37 @@ def processes() -> int:
     """How many processes train together."""
     distributed = torch.distributed
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes: the only one, or rank 0."""
+    return processes() == 1 or torch.distributed.get_rank() == 0
+
+
+def wait_for_all() -> None:
+    """Go on when all processes have come so far."""
+    if processes() > 1:
+        torch.distributed.barrier()
+
+
+@contextlib.contextmanager
+def first_process_first() -> Iterator[None]:
+    """The block runs in the first process, then in the others, which find what it wrote."""
+    if not is_first_process():
+        wait_for_all()
+    yield
+    if is_first_process():
+        wait_for_all()
+
+
+def from_first_process(make: Callable[[], T]) -> T:
+    """What ``make`` returns in the first process, in all of them; only that one calls it."""
+    if processes() == 1:
+        return make()
+    found: list[Any] = [make() if is_first_process() else None]
+    torch.distributed.broadcast_object_list(found)
+    made: T = found[0]
+    return made
 
 
 def parts_of_all(values: Tensor) -> list[Tensor]:

@@ -14,6 +14,7 @@ from m3e.evaluation.general import general_check
 from m3e.files import atomic_file, read_json, write_json
 from m3e.inference import Encoder
 from m3e.training.forward import evaluation_form
+from m3e.training.gather import from_first_process, is_first_process, wait_for_all
 from m3e.training.guard import load_trained, trained_weights
 
 if TYPE_CHECKING:
@@ -60,13 +61,14 @@ class Looks:
         started = time.perf_counter()
         training = self._model.training
         with evaluation_form(self._model):
-            found = measure(self._model, self._watch.tasks)
+            found = from_first_process(lambda: measure(self._model, self._watch.tasks))
         self._model.train(training)
         look = {"step": step, **found, "seconds": round(time.perf_counter() - started, 2)}
         self.seen = [earlier for earlier in self.seen if earlier["step"] < step] + [look]
-        if self._watch.keep_best and step and self.best is look:
+        if self._watch.keep_best and step and self.best is look and is_first_process():
             self._keep()
-        write_json(self._record, self.seen)
+        if is_first_process():
+            write_json(self._record, self.seen)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in found.items() if name != "score")
         self._say(f"step {step}: {figures}; mean {found['score']:.4f}")
         return look
@@ -90,6 +92,7 @@ class Looks:
 
         if not self._watch.keep_best or not self.seen or self.best["step"] == self.seen[-1]["step"]:
             return None
+        wait_for_all()
         step = int(self.best["step"])
         load_trained(self._model, load_file(self._weights) if step else self._start)
         return step

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from m3e.training.batches import BatchPlan, PlanOptions, planned
 from m3e.training.cached_loss import CachedTextLoss, EmbeddingLoss
 from m3e.training.embedding import Precision, encoder_of
 from m3e.training.forward import can_run_in_bf16
-from m3e.training.gather import processes
+from m3e.training.gather import first_process_first, is_first_process, processes, wait_for_all
 from m3e.training.looks import Looks
 from m3e.training.loop import newest_checkpoint
 from m3e.training.loss_guard import LossGuard
@@ -26,7 +28,7 @@ from m3e.training.packing import padding_share
 from m3e.training.planned_loader import PlannedBatches
 from m3e.training.planned_trainer import PlannedTrainer
 from m3e.training.sources import Source, read_sources
-from m3e.training.stages.stage import CHECKPOINTS, StageReport, StageWork
+from m3e.training.stages.stage import CHECKPOINTS, Ingredient, StageReport, StageWork
 from m3e.training.strategies import FullTraining, LoraTraining, Strategy
 from m3e.training.token_store import TokenStore
 from m3e.training.tokenise import Prompts, Tokenisation, build_token_store
@@ -34,13 +36,10 @@ from m3e.training.tokenise import Prompts, Tokenisation, build_token_store
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 
-    from m3e.training.recipe import Batch, Rows, TrainedStage
+    from m3e.training.recipe import Batch, Prompt, Rows, TrainedStage
 
 SECONDS_BETWEEN_CHECKPOINTS = 300
 POINTS_OF_A_CURVE = 200
-
-MakeLoss = Callable[["TokenStore", BatchPlan], EmbeddingLoss | Mapping[str, EmbeddingLoss]]
-
 
 @dataclass(frozen=True)
 class Batches:
@@ -49,6 +48,14 @@ class Batches:
     sources: Sequence[Source]
     store: TokenStore
     plan: BatchPlan
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The loss of a stage, and of single data sets where theirs is another."""
+
+    of_all: EmbeddingLoss
+    of_sets: Mapping[str, EmbeddingLoss] = field(default_factory=dict)
 
 
 def chosen_sources(data: Path, rows: Rows, kinds: Sequence[str], stage: str) -> list[Source]:
@@ -103,8 +110,8 @@ def make_batches(
     batch: Batch,
     work: StageWork,
     *,
-    epochs: int,
-    steps: int | None,
+    epochs: int = 1,
+    steps: int | None = None,
     prompts: Mapping[str, Prompts] | None = None,
 ) -> Batches:
     """Token ids and the plan, in the stage's folder; made there first where they are not."""
@@ -130,6 +137,63 @@ def make_batches(
     return Batches(sources, store, plan)
 
 
+MakeLosses = Callable[["SentenceTransformer", Batches], tuple[Losses, list[Ingredient]]]
+
+
+def run_planned(
+    settings: TrainedStage,
+    work: StageWork,
+    kinds: Sequence[str],
+    make_losses: MakeLosses,
+    prompts: Mapping[str, Prompt] | None = None,
+) -> StageReport:
+    """A whole stage: the model before it, trained on its batches, saved in the stage's target.
+
+    Args:
+        kinds: of records that the stage can use.
+        make_losses: of the model and its batches: the losses, and the teachers that they brought in.
+        prompts: of data sets, by name; they are saved with the model.
+    """
+    from m3e.models import load
+    from m3e.models.folder import save
+
+    sources = chosen_sources(work.data, settings.rows, kinds, work.name)
+    model = load(work.start(), device=work.device)
+    own = _own_prompts(prompts or {}, sources, work.name)
+    strategy = prepare_model(model, settings, work.seed)
+    schedule = settings.schedule
+    with first_process_first():
+        batches = make_batches(
+            model, sources, settings.batch, work, epochs=schedule.epochs, steps=schedule.steps, prompts=own
+        )
+        losses, ingredients = make_losses(model, batches)
+    report = train_on(model, settings, batches, losses, work, strategy)
+    if is_first_process():
+        model.prompts = {**(model.prompts or {}), **_saved_prompts(own)}
+        save(model, work.target, step="stage")
+    wait_for_all()
+    return replace(report, ingredients=ingredients)
+
+
+def _own_prompts(prompts: Mapping[str, Prompt], sources: Sequence[Source], stage: str) -> dict[str, Prompts]:
+    """The prompts that a stage gives its data sets; on both sides the query's where the sides may be swapped."""
+    there = {source.name: source for source in sources}
+    unknown = next((name for name in prompts if name not in there), None)
+    if unknown is not None:
+        raise SettingsError(f"stages.{stage}.prompts names {unknown!r}; the stage's sets are {', '.join(there)}")
+    return {
+        name: Prompts(prompt.query, prompt.query if there[name].symmetric else prompt.document)
+        for name, prompt in prompts.items()
+    }
+
+
+def _saved_prompts(prompts: Mapping[str, Prompts]) -> dict[str, str]:
+    """``NAME`` is put before a set's queries, ``NAME-document`` before its passages where they have one of their own."""
+    saved = {name: prompt.query for name, prompt in prompts.items() if prompt.query}
+    passages = {name: prompt.document for name, prompt in prompts.items() if prompt.document not in ("", prompt.query)}
+    return saved | {f"{name}-document": prompt for name, prompt in passages.items()}
+
+
 def precision_of(model: SentenceTransformer, wanted: str) -> Precision:
     """What the encoder computes in."""
     encoder = encoder_of(model)
@@ -152,14 +216,14 @@ def train_on(
     model: SentenceTransformer,
     settings: TrainedStage,
     batches: Batches,
-    make_loss: MakeLoss,
+    losses: Losses,
     work: StageWork,
     strategy: Strategy,
 ) -> StageReport:
     """Train ``model`` in place on all planned batches, watched, with checkpoints in the stage's folder.
 
     Args:
-        make_loss: from the store and the plan to a loss, or to one for each data set.
+        losses: the loss on embeddings, and others for some data sets.
 
     Raises:
         TrainingDivergedError: the loss broke and could not be mended; names the batch and its rows.
@@ -171,7 +235,9 @@ def train_on(
     schedule = settings.schedule
     rate = schedule.lr or suggested_lr(trained, strategy, static=encoder_of(model) is None)
     budget = settings.batch.token_budget
-    loss = CachedTextLoss(model, make_loss(store, plan), token_budget=budget, precision=precision)
+    loss = CachedTextLoss(
+        model, losses.of_all, losses_of_sets=losses.of_sets, token_budget=budget, precision=precision
+    )
     longest = max(int(_longest(each.starts)) for each in store.sets)
     loss.kept_tokens = tokens_that_fit(model, longest, precision, loss.token_budget)
     looks = Looks(model, settings.watch, work.folder, len(plan), work.say)
@@ -195,7 +261,8 @@ def train_on(
     checkpoint = newest_checkpoint(work.folder / CHECKPOINTS) if work.resume else None
     if checkpoint is None:
         watcher.first_look()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with _log_folder(work.folder / "log"):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     best = looks.restore_best()
     if best is not None:
         work.say(f"the weights of step {best} were the best and are kept")
@@ -223,7 +290,7 @@ def train_on(
     return StageReport(
         rows=sum(sets.values()),
         steps=steps,
-        tokens=watcher.tokens,
+        tokens=int(sum(entry.get("tokens", 0) for entry in log)),
         seconds=round(time.perf_counter() - started, 1),
         losses=_curve(log),
         looks=looks.seen,
@@ -240,7 +307,6 @@ class _Watcher(TrainerCallback):
         self._guard = guard
         self._work = work
         self._last_save = time.monotonic()
-        self.tokens = 0
 
     def first_look(self) -> None:
         """What the model is before its first step."""
@@ -298,7 +364,6 @@ def _arguments(
         eval_strategy="no",
         optim="adamw_torch_fused" if model.device.type in ("cpu", "cuda") else "adamw_torch",
         report_to=_log_targets(settings, work),
-        logging_dir=str(work.folder / "log"),
         run_name=work.name,
         disable_tqdm=True,
         log_level="error",
@@ -316,6 +381,18 @@ def _log_targets(settings: TrainedStage, work: StageWork) -> list[str]:
         else:
             found.append(name)
     return found or ["none"]
+
+
+@contextlib.contextmanager
+def _log_folder(folder: Path) -> Iterator[None]:
+    """Where transformers' TensorBoard callback writes; it takes no other word for it."""
+    before = os.environ.get("TENSORBOARD_LOGGING_DIR")
+    os.environ["TENSORBOARD_LOGGING_DIR"] = before or str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TENSORBOARD_LOGGING_DIR"]
 
 
 def _longest(starts: Any) -> int:

@@ -137,11 +137,12 @@ def figures(model: SentenceTransformer, work: Work, seconds: float, world: int, 
     """The work of one process in ``seconds`` as figures of all processes.
 
     Returns:
-        ``tokens_per_second`` and ``rows_per_second``; ``padding``, the share of positions without a token;
+        ``tokens``; ``tokens_per_second`` and ``rows_per_second``; ``padding``, the share of positions without a token;
         ``recomputed``, tokens that were computed twice, as a share; ``mfu``, the model's floating-point operations
         (without what is computed twice) as a share of the device's peak, where that is known.
     """
     found = {
+        "tokens": world * work.tokens,
         "tokens_per_second": world * work.tokens / seconds,
         "rows_per_second": world * work.rows / seconds,
         "padding": padding_share(work.tokens, work.positions),

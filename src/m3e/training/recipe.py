@@ -279,13 +279,13 @@ class ScoredStage(TrainedStage):
     Attributes:
         loss: ``cosent`` or ``angle`` for labels, ``kl`` or ``margin_mse`` for a teacher's scores.
         temperature: of the student's cosines.
-        teacher_temperature: of the teacher's scores, for ``kl``.
+        teacher_temperature: of the teacher's scores, for ``kl``; the student's by default.
     """
 
     stage: Literal["scored"]
     loss: Literal["cosent", "angle", "kl", "margin_mse"] = "cosent"
     temperature: PositiveFloat = 0.05
-    teacher_temperature: PositiveFloat = 1.0
+    teacher_temperature: PositiveFloat | None = None
     prompts: dict[str, Prompt] = {}
     matryoshka: Matryoshka | None = None
 
@@ -297,7 +297,6 @@ class DistilStage(TrainedStage):
         teacher: a name, a folder, a hub id, ``base``, or the name of an earlier stage.
         licence, commercial: the teacher's, where its files say none.
         cosine, contrast, relational: weights of the loss's parts.
-        texts: at most so many of the data's.
     """
 
     stage: Literal["distil"]
@@ -308,32 +307,26 @@ class DistilStage(TrainedStage):
     contrast: NonNegativeFloat = 0.1
     relational: NonNegativeFloat = 0.0
     temperature: PositiveFloat = 0.05
-    texts: PositiveInt | None = None
     matryoshka: Matryoshka | None = None
 
 
-class StaticStage(TrainedStage):
-    """A lookup: one vector a token, the text's is their mean.
+class StaticStage(Stage):
+    """A lookup instead of an encoder: one vector a token, a text's is their mean; later stages train it on texts.
 
     Attributes:
-        teacher: distilled from it (a name, a folder, ``previous``); without one trained on pairs.
-        kind: ``vocabulary`` takes the teacher's vectors of single tokens; ``texts`` also trains on texts' vectors.
+        teacher: whose vectors of single tokens become the rows: a name, a folder, ``base``, ``previous``, an earlier
+            stage.
+        tokenizer: ``teacher`` takes its tokenizer, ``previous`` keeps that of the model before this stage.
         dim: numbers a vector; the teacher's by default.
-        tokenizer: ``previous`` keeps the tokenizer of the model before this stage, ``teacher`` takes the teacher's.
+        licence, commercial: the teacher's, where its files say none.
     """
 
     stage: Literal["static"]
-    teacher: str | None = None
-    kind: Literal["vocabulary", "texts"] = "texts"
-    dim: PositiveInt | None = None
+    teacher: str
     tokenizer: Literal["previous", "teacher"] = "teacher"
+    dim: PositiveInt | None = None
     licence: str | None = None
     commercial: Commercial = "unknown"
-    temperature: PositiveFloat = 0.05
-    cosine: NonNegativeFloat = 2.0
-    contrast: NonNegativeFloat = 0.1
-    texts: PositiveInt | None = None
-    matryoshka: Matryoshka | None = None
 
 
 class MergeStage(Stage):
@@ -418,11 +411,11 @@ class Recipe(Part):
         if reserved:
             raise ValueError(f"a stage cannot be called {reserved!r}, which means something else")
         first = self.stages[0]
-        makes_weights = isinstance(first, TokenizerStage) or (isinstance(first, StaticStage) and first.teacher)
+        makes_weights = isinstance(first, TokenizerStage | StaticStage)
         if self.base.model == SCRATCH and not makes_weights:
-            raise ValueError("a model from scratch begins with a tokenizer stage")
+            raise ValueError("a model from scratch begins with a tokenizer or a static stage")
         if self.base.model != SCRATCH and any(isinstance(stage, TokenizerStage) for stage in self.stages):
-            raise ValueError('a tokenizer stage makes new weights: set base.model to "scratch"')
+            raise ValueError(f'a tokenizer stage makes new weights: set base.model to "{SCRATCH}"')
         for place, stage in enumerate(self.stages):
             _check_references(stage, names[:place])
         return self

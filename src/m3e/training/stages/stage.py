@@ -47,6 +47,7 @@ class StageWork:
         data: the prepared data folder.
         models: folders of earlier stages' models, by the stages' names.
         precision: ``auto``, ``fp32``, ``autocast`` or ``bf16``.
+        checkpoint_steps: steps between checkpoints; every five minutes by default.
         resume: go on from the newest checkpoint in ``folder``, where there is one.
         say: prints one line.
         on_step: called after each step with its number, the total and the loss.
@@ -61,6 +62,7 @@ class StageWork:
     seed: int = 42
     device: str | None = None
     precision: str = "auto"
+    checkpoint_steps: int | None = None
     resume: bool = False
     say: Callable[[str], None] = print
     on_step: OnStep = lambda step, total, loss: None

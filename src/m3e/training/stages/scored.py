@@ -1,0 +1,54 @@
+"""The scored stage: pairs in the order of their labels, or ranked rows by a teacher's scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from m3e.errors import DataError
+from m3e.records import Kind
+from m3e.training.named_losses import loss_named
+from m3e.training.planned_run import Batches, Losses, run_planned
+from m3e.training.stages.stage import Ingredient, StageReport, StageWork
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from m3e.training.recipe import ScoredStage
+
+BY_TEACHER = ("kl", "margin_mse")
+
+
+def run(settings: ScoredStage, work: StageWork) -> StageReport:
+    """Train the model before this stage on scored pairs, or on ranked rows that ``m3e data score`` has scored."""
+    kinds = (Kind.RANKED.value,) if settings.loss in BY_TEACHER else (Kind.SCORED_PAIR.value,)
+
+    def losses(model: SentenceTransformer, batches: Batches) -> tuple[Losses, list[Ingredient]]:
+        if settings.loss in BY_TEACHER:
+            _check_scores(batches, settings.loss)
+        matryoshka = settings.matryoshka
+        loss = loss_named(
+            settings.loss,
+            model,
+            matryoshka=matryoshka.dims if matryoshka else (),
+            matryoshka_weights=matryoshka.weights if matryoshka else None,
+            **_options(settings),
+        )
+        return Losses(loss), []
+
+    return run_planned(settings, work, kinds, losses, settings.prompts)
+
+
+def _options(settings: ScoredStage) -> dict[str, Any]:
+    if settings.loss == "margin_mse":
+        return {}
+    if settings.loss == "kl":
+        return {"temperature": settings.temperature, "teacher_temperature": settings.teacher_temperature}
+    return {"temperature": settings.temperature}
+
+
+def _check_scores(batches: Batches, loss: str) -> None:
+    unscored = [each.name for each in batches.store.sets if each.scores is None]
+    if unscored:
+        raise DataError(
+            f"{', '.join(unscored)} has no teacher's scores, which the loss {loss} learns from; m3e data score adds them"
+        )
