@@ -36,6 +36,7 @@ def close_texts(model: SentenceTransformer, name: str) -> None:
         tokenizer.pad_token = tokenizer.eos_token
     if _can_pad_left(model):
         tokenizer.padding_side = "left"
+        tokenizer.init_kwargs["padding_side"] = "left"  # what is saved is what a tokenizer was made with
     if tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id:
         return
     closing = processors.TemplateProcessing(

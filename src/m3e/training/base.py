@@ -44,7 +44,7 @@ def load_base(base: Base, folder: Path, device: str | None = None) -> Ingredient
         model.max_seq_length = base.max_length
     if base.prompts is not None:
         model.prompts = {**model.prompts, "query": base.prompts.query, "document": base.prompts.document}
-    save(model, folder, step=STEP, model=base.model, revision=base.revision)
+    save(model, folder, step=STEP, source=base.model, revision=base.revision)
     source = _own_folder(base.model)
     if source is not None:
         carry([source], folder)
