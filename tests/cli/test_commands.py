@@ -62,6 +62,27 @@ def test_models_path_writes_once_and_repairs(cli, monkeypatch: pytest.MonkeyPatc
     assert "Training data" in (folder / "README.md").read_text("utf-8")
 
 
+def test_models_path_of_an_adapter_is_the_whole_model(
+    cli, mini_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from m3e.models.adapter import extract
+
+    monkeypatch.setenv("M3E_CACHE", str(tmp_path / "cache"))
+    base, tuned = load(mini_folder, device="cpu"), load(mini_folder, device="cpu")
+    tuned[0].model.encoder.layer[0].output.dense.weight.data[0] += 1
+    extract(tuned, base, tmp_path / "mine", base_name=str(mini_folder), texts=["今天"])
+    done = cli("models", "path", str(tmp_path / "mine"))
+    assert done.code == 0, done.err
+    folder = Path(done.out.strip())
+    assert folder.parent == tmp_path / "cache" / "models"
+    assert (folder / "model.safetensors").is_file()
+    assert cli("models", "path", str(folder)).out.strip() == str(folder)
+    (tmp_path / "mine" / "adapter_model.safetensors").unlink()
+    done = cli("models", "path", str(tmp_path / "mine"))
+    assert done.code == 2
+    assert "adapter_model.safetensors is missing" in done.err
+
+
 def test_an_unknown_model_names_the_known(cli) -> None:
     done = cli("models", "path", "m3e-huge")
     assert done.code == 2

@@ -70,6 +70,8 @@ def test_the_wheel_holds_every_file_of_the_sources(wheel: Path) -> None:
     for name in ("m3e/py.typed", "m3e/assets/m3e_small_pieces.bin", "m3e/assets/published/c_mteb.csv"):
         assert held[name] > 0 or name.endswith("py.typed")
     assert sum(name.startswith("m3e/assets/samples/") for name in held) >= 5
+    adapter = [size for name, size in held.items() if name.startswith("m3e/assets/m3e-small/")]
+    assert sum(adapter) <= 8_000_000
     assert {"uniem/__init__.py", "uniem/finetuner.py"} <= held.keys()
     assert not [name for name in held if name.startswith(NEVER_SHIPPED)]
 

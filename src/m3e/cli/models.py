@@ -61,8 +61,11 @@ def models(
 
 
 @models_app.command("path")
-def path(name: str = typer.Argument(help="A model of the list.")) -> None:
-    """Write the model's folder once, verify it, print where it is: any project that takes a path takes it."""
-    from m3e.models.names import model_path
+def path(name: str = typer.Argument(help="A model of the list, or a folder with an adapter.")) -> None:
+    """Write the model's folder once, verify it, print where it is: any project that takes a path takes it.
 
-    say(str(model_path(name)))
+    An adapter is written out whole, with the base that it belongs to.
+    """
+    from m3e.models.loading import whole_folder
+
+    say(str(whole_folder(name)))

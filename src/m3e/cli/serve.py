@@ -38,9 +38,9 @@ def serve(
     """Serve a model by OpenAI's API (/v1/embeddings), with a page to try it."""
     from m3e.inference import Encoder
     from m3e.models.loading import resolve_name
+    from m3e.models.readme import read_card
     from m3e.serving import ServeOptions, create_app
     from m3e.serving import serve as run
-    from m3e.serving.card import read_card
     from m3e.serving.keys import read_keys
     from m3e.serving.logs import LEVELS
     from m3e.serving.options import parse_aliases

@@ -25,11 +25,39 @@ class TextFilter:
 
     Attributes:
         texts: how many keys were added, repeated ones included.
+        others: filters of other sizes, which cannot be one with this: what any of them has seen was seen.
     """
 
     def __init__(self, capacity: int) -> None:
         self.bits = np.zeros(max(1, math.ceil(capacity * BITS_A_TEXT / 8)), np.uint8)
         self.texts = 0
+        self.others: tuple[TextFilter, ...] = ()
+
+    @classmethod
+    def union(cls, filters: Sequence[TextFilter]) -> TextFilter:
+        """The filter of the texts of all filters; the same one is taken once.
+
+        Each part takes about one in a hundred texts that it never saw for seen, so the parts together take more.
+        """
+        parts: list[TextFilter] = []
+        for part in (part for each in filters for part in each.parts):
+            if not any(np.array_equal(part.bits, known.bits) for known in parts):
+                parts.append(part)
+        if not parts:
+            return cls(0)
+        whole = parts[0]._alone()
+        whole.others = tuple(part._alone() for part in parts[1:])
+        return whole
+
+    @property
+    def parts(self) -> tuple[TextFilter, ...]:
+        """This filter and the others."""
+        return (self, *self.others)
+
+    @property
+    def all_texts(self) -> int:
+        """How many keys were added to all parts."""
+        return sum(part.texts for part in self.parts)
 
     def add_hashes(self, hashes: NDArray[np.uint64]) -> None:
         """Add keys by :func:`~m3e.data.keys.hash_of_key`."""
@@ -42,6 +70,8 @@ class TextFilter:
         seen = np.ones(len(hashes), np.bool_)
         for places in self._places(hashes):
             seen &= (self.bits[places >> 3] >> (places & 7).astype(np.uint8)) & 1 == 1
+        for other in self.others:
+            seen |= other.has_hashes(hashes)
         return seen
 
     def has(self, texts: Sequence[str]) -> NDArray[np.bool_]:
@@ -50,9 +80,10 @@ class TextFilter:
 
     def save(self, path: Path) -> None:
         """Write the filter, atomically."""
-        header = json.dumps({"texts": self.texts, "bytes": len(self.bits), "probes": _PROBES}).encode()
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(_MAGIC + header + b"\n" + self.bits.tobytes())
+        with atomic_file(path) as temporary, temporary.open("wb") as stream:
+            for part in self.parts:
+                header = json.dumps({"texts": part.texts, "bytes": len(part.bits), "probes": _PROBES}).encode()
+                stream.write(_MAGIC + header + b"\n" + part.bits.tobytes())
 
     @classmethod
     def load(cls, path: Path) -> TextFilter:
@@ -67,18 +98,36 @@ class TextFilter:
             raise DataError(f"{path} cannot be read: {error.strerror}") from error
         if not content.startswith(_MAGIC):
             raise DataError(f"{path} is no filter of texts; expected a {FILE_NAME} that m3e data prepare wrote")
-        head, _, bits = content[len(_MAGIC) :].partition(b"\n")
+        parts: list[TextFilter] = []
+        while content:
+            part, content = cls._read_part(content, path)
+            parts.append(part)
+        whole, *others = parts
+        whole.others = tuple(others)
+        return whole
+
+    @classmethod
+    def _read_part(cls, content: bytes, path: Path) -> tuple[TextFilter, bytes]:
+        """The first part of a file's content, and the rest."""
+        head, _, rest = content[len(_MAGIC) :].partition(b"\n")
         try:
             header = json.loads(head)
             texts, size, probes = (int(header[name]) for name in ("texts", "bytes", "probes"))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged: its header cannot be read") from error
-        if not bits or len(bits) != size or probes != _PROBES:
-            raise DataError(f"{path} is damaged: {len(bits)} bytes and {probes} probes, not {size} and {_PROBES}")
-        loaded = cls(0)
-        loaded.bits = np.frombuffer(bits, np.uint8).copy()
-        loaded.texts = texts
-        return loaded
+        bits, rest = rest[:size], rest[size:]
+        if not bits or len(bits) != size or probes != _PROBES or not (rest.startswith(_MAGIC) or not rest):
+            found = len(bits) + (0 if rest.startswith(_MAGIC) else len(rest))
+            raise DataError(f"{path} is damaged: {found} bytes and {probes} probes, not {size} and {_PROBES}")
+        part = cls(0)
+        part.bits = np.frombuffer(bits, np.uint8).copy()
+        part.texts = texts
+        return part, rest
+
+    def _alone(self) -> TextFilter:
+        alone = TextFilter(0)
+        alone.bits, alone.texts = self.bits, self.texts
+        return alone
 
     def _places(self, hashes: NDArray[np.uint64]) -> list[NDArray[np.int64]]:
         """The bits of each key, probe by probe: two hashes give all (Kirsch and Mitzenmacher, 2006)."""

@@ -30,6 +30,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def commercial_use(manifest: Mapping[str, Any]) -> str:
+    """Whether the terms of all data sets with rows allow commercial use: ``yes``, ``no`` or ``unknown``."""
+    terms = {entry.get("commercial") or "unknown" for entry in manifest["datasets"] if entry["rows_out"]}
+    return next((term for term in ("no", "unknown") if term in terms), "yes")
+
+
 def dataset_card(manifest: Mapping[str, Any], title: str) -> str:
     """A data card for a hub: each set's licence, rows and shards, and what was dropped."""
     datasets: Sequence[Mapping[str, Any]] = [entry for entry in manifest["datasets"] if entry["rows_out"]]

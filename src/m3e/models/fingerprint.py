@@ -26,6 +26,19 @@ def fingerprint(model: SentenceTransformer) -> str:
     return digest.hexdigest()
 
 
+def weights_fingerprint(model: SentenceTransformer) -> str:
+    """SHA-256 in hex over the names, shapes and values of the encoder's parameters, in whatever type they are held.
+
+    Prompts, pooling and length may differ: it is the weights that an adapter belongs to.
+    """
+    digest = hashlib.sha256()
+    encoder = getattr(model[0], "model", model[0])
+    for name, value in sorted(encoder.named_parameters(), key=lambda named: str(named[0])):
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def copy_weights(model: SentenceTransformer) -> dict[str, torch.Tensor]:
     """Copies of all weights on the CPU, by name."""
     return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from m3e.errors import HubUnreachableError, ModelError, first_line
-from m3e.files import read_json
-from m3e.models.folder import quiet_libraries
-from m3e.models.names import available_names, local_models, model_path
+from m3e.files import hash_settings, read_json, read_marker
+from m3e.models.adapter import base_of, is_adapter, write_whole
+from m3e.models.decoders import close_texts
+from m3e.models.folder import POOLING_MODES, quiet_libraries
+from m3e.models.names import available_names, known_models, model_path
 from m3e.models.peers import as_peer, peer_of
+from m3e.models.written import written_once
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -32,27 +35,66 @@ def load(
     device: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    pooling: str | None = None,
 ) -> SentenceTransformer:
     """A ``SentenceTransformer`` with pooling, prompts, maximum length and normalisation set.
 
     Args:
-        name: a local model's name (``m3e models`` lists them), a folder, or a hub id.
+        name: a local model's name (``m3e models`` lists them), a folder (of an adapter too), or a hub id.
         device: ``cpu``, ``cuda``, …; ``None`` chooses.
         revision: of a hub model.
         trust_remote_code: allow a hub model's own code.
+        pooling: of a model whose files say none: ``mean``, ``cls``, ``lasttoken`` (for decoders: texts are then
+            closed by the end token and padded on the left), …
 
     Raises:
-        ModelError: no such model, or a folder that does not hold one.
+        ModelError: no such model, a folder that does not hold one, or one whose files name another pooling.
         HubUnreachableError: the name is a hub id and the hub does not answer.
     """
     text = os.fspath(name)
-    if text in local_models() and not Path(text).is_dir():
-        return _load_folder(model_path(text), device)
+    if text in known_models() and not Path(text).is_dir():
+        return _checked_pooling(_load_folder(model_path(text), device), text, pooling)
     path = Path(text)
     if path.exists() or text.startswith((".", "/", "~")) or (os.sep != "/" and os.sep in text):
-        return _with_peers_settings(_load_folder(path.expanduser(), device), text)
-    _refuse_endpoint(text)
-    return _with_peers_settings(_load_from_hub(text, device, revision, trust_remote_code), text)
+        found = _load_folder(path.expanduser(), device, pooling)
+    else:
+        _refuse_endpoint(text)
+        found = _load_from_hub(text, device, revision, trust_remote_code, pooling)
+    return _with_peers_settings(_checked_pooling(found, text, pooling), text)
+
+
+def _checked_pooling(model: SentenceTransformer, name: str, pooling: str | None) -> SentenceTransformer:
+    """``model`` unless its own files name another pooling than was asked for."""
+    own = [getattr(module, "pooling_mode", None) for module in model if hasattr(module, "pooling_mode")]
+    if pooling is not None and own and own[0] not in (pooling, (pooling,)):
+        raise ModelError(f"{name} says itself that its pooling is {own[0]}; leave out pooling {pooling}")
+    return model
+
+
+def whole_folder(name: str | os.PathLike[str]) -> Path:
+    """The folder of a whole model: a local one's, an adapter's (written once, with its base), or the folder itself.
+
+    Raises:
+        ModelError: there is none, or an adapter's base is missing or another one.
+    """
+    text = os.fspath(name)
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        return model_path(text)
+    if not is_adapter(path):
+        _check_holds_model(path)
+        return path
+    base = base_of(path)
+
+    def write(folder: Path) -> None:
+        try:
+            loaded = load(base.name, device="cpu", revision=base.revision, pooling=base.pooling)
+        except ModelError as error:
+            raise ModelError(f"the adapter {path} belongs to {base.name}, which cannot be loaded: {error}") from error
+        write_whole(path, loaded, base.name, folder)
+
+    content = hash_settings(read_marker(path))
+    return written_once(f"{path.resolve().name}-{content[:12]}", content, write, label=path.resolve().name)
 
 
 def _with_peers_settings(model: SentenceTransformer, name: str) -> SentenceTransformer:
@@ -79,14 +121,20 @@ def resolve_name(name: str | os.PathLike[str]) -> str:
     return path.resolve().name if path.is_dir() else text
 
 
-def _load_folder(path: Path, device: str | None) -> SentenceTransformer:
+def _load_folder(path: Path, device: str | None, pooling: str | None = None) -> SentenceTransformer:
     if not path.is_dir():
         raise ModelError(f"there is no model folder {path}; local models: {available_names()}")
+    if is_adapter(path):
+        path = whole_folder(path)
+    _check_holds_model(path)
+    if not (path / "modules.json").is_file():
+        return _load_plain_transformer(str(path), device, pooling or uniem_pooling(path))
+    return _checked(_open(str(path), device=device), str(path))
+
+
+def _check_holds_model(path: Path) -> None:
     if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
         raise ModelError(f"{path} holds no model: neither modules.json nor config.json is in it")
-    if not (path / "modules.json").is_file():
-        return _load_plain_transformer(path, device)
-    return _checked(_open(str(path), device=device), str(path))
 
 
 def _open(name: str, **options: Any) -> SentenceTransformer:
@@ -103,15 +151,19 @@ def _reason(name: str | Path, error: Exception) -> str:
     return f"{name} cannot be loaded: {first_line(error)}"
 
 
-def _load_plain_transformer(path: Path, device: str | None) -> SentenceTransformer:
-    """A folder without modules.json: its pooling is what uniem wrote into config.json, else mean."""
+def _load_plain_transformer(
+    name: str, device: str | None, pooling: str, hub_options: dict[str, Any] | None = None
+) -> SentenceTransformer:
+    """A folder or hub model without modules.json, with the pooling that was asked for or that uniem wrote down."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-    pooling = uniem_pooling(path)
+    options = hub_options or {}
+    if pooling not in POOLING_MODES:
+        raise ModelError(f"pooling {pooling!r} is not known; choose one of {', '.join(POOLING_MODES)}")
     try:
         with quiet_libraries():
-            transformer = Transformer(str(path))
+            transformer = Transformer(name, model_kwargs=options, processor_kwargs=options, config_kwargs=options)
             dimension = transformer.get_embedding_dimension()
             model = SentenceTransformer(
                 modules=[transformer, Pooling(dimension, pooling)],
@@ -119,8 +171,10 @@ def _load_plain_transformer(path: Path, device: str | None) -> SentenceTransform
                 similarity_fn_name="cosine",
             )
     except Exception as error:
-        raise ModelError(_reason(path, error)) from error
-    return _checked(model, str(path))
+        raise ModelError(_reason(name, error)) from error
+    if pooling == "lasttoken":
+        close_texts(model, name)
+    return _checked(model, name)
 
 
 def uniem_pooling(path: Path) -> str:
@@ -141,17 +195,28 @@ def uniem_pooling(path: Path) -> str:
     raise ModelError(f"{path}/config.json: unknown uniem pooling {value!r}")
 
 
-def _load_from_hub(name: str, device: str | None, revision: str | None, trust_remote_code: bool) -> SentenceTransformer:
-    options: dict[str, Any] = {"device": device, "revision": revision, "trust_remote_code": trust_remote_code}
+def _load_from_hub(
+    name: str, device: str | None, revision: str | None, trust_remote_code: bool, pooling: str | None
+) -> SentenceTransformer:
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     cached = _is_cached(name, revision)
     if not cached:
         check_hub(name)
+    options["local_files_only"] = cached
     try:
-        return _checked(_open(name, local_files_only=cached, **options), name)
+        if pooling is not None and not _has_modules(name, revision, cached):
+            return _load_plain_transformer(name, device, pooling, options)
+        return _checked(_open(name, device=device, **options), name)
     except ModelError as error:
         if hub_is_reachable():
             raise
         raise HubUnreachableError(_hub_message(name)) from error
+
+
+def _has_modules(name: str, revision: str | None, cached: bool) -> bool:
+    from sentence_transformers.util import is_sentence_transformer_model
+
+    return bool(is_sentence_transformer_model(name, revision=revision, local_files_only=cached))
 
 
 def _is_cached(name: str, revision: str | None) -> bool:

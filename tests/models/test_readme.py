@@ -1,4 +1,4 @@
-"""What the page learns of a model from its files."""
+"""What a model says of itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from m3e.serving.card import ModelCard, read_card
+from m3e.models.readme import ModelCard, read_card
 
 
 def test_a_local_models_card() -> None:
