@@ -11,8 +11,9 @@ from m3e.data.provenance import carry
 from m3e.errors import ModelError, SettingsError
 from m3e.models import licences
 from m3e.models.readme import read_card
-from m3e.training.recipe import SCRATCH, Base, Prompt
+from m3e.training.recipe import SCRATCH, Base
 from m3e.training.stages.stage import Ingredient
+from m3e.training.tokenise import Prompts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -104,7 +105,7 @@ def ingredient(
     return Ingredient(role, name, stated, commercial, weights_fingerprint(model))
 
 
-def prompts_by_set(prompts: Mapping[str, Prompt]) -> dict[str, str]:
+def prompts_by_set(prompts: Mapping[str, Prompts]) -> dict[str, str]:
     """A model's prompts for single data sets: ``NAME-query`` and ``NAME-document``, which is how mteb looks them up."""
     found: dict[str, str] = {}
     for name, prompt in prompts.items():

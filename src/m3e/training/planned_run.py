@@ -14,6 +14,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 
 from m3e.errors import DataError, SettingsError
 from m3e.machine import bf16_is_fast
+from m3e.training.base import prompts_by_set
 from m3e.training.batches import BatchPlan, PlanOptions, planned
 from m3e.training.cached_loss import CachedTextLoss, EmbeddingLoss
 from m3e.training.embedding import Precision, encoder_of
@@ -24,7 +25,6 @@ from m3e.training.loop import newest_checkpoint
 from m3e.training.loss_guard import LossGuard
 from m3e.training.memory import tokens_that_fit
 from m3e.training.options import suggested_lr
-from m3e.training.packing import padding_share
 from m3e.training.planned_loader import PlannedBatches
 from m3e.training.planned_trainer import PlannedTrainer
 from m3e.training.sources import Source, read_sources
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_CHECKPOINTS = 300
 POINTS_OF_A_CURVE = 200
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -169,7 +170,7 @@ def run_planned(
         losses, ingredients = make_losses(model, batches)
     report = train_on(model, settings, batches, losses, work, strategy)
     if is_first_process():
-        model.prompts = {**(model.prompts or {}), **_saved_prompts(own)}
+        model.prompts = {**(model.prompts or {}), **prompts_by_set(own)}
         save(model, work.target, step="stage")
     wait_for_all()
     return replace(report, ingredients=ingredients)
@@ -185,13 +186,6 @@ def _own_prompts(prompts: Mapping[str, Prompt], sources: Sequence[Source], stage
         name: Prompts(prompt.query, prompt.query if there[name].symmetric else prompt.document)
         for name, prompt in prompts.items()
     }
-
-
-def _saved_prompts(prompts: Mapping[str, Prompts]) -> dict[str, str]:
-    """``NAME`` is put before a set's queries, ``NAME-document`` before its passages where they have one of their own."""
-    saved = {name: prompt.query for name, prompt in prompts.items() if prompt.query}
-    passages = {name: prompt.document for name, prompt in prompts.items() if prompt.document not in ("", prompt.query)}
-    return saved | {f"{name}-document": prompt for name, prompt in passages.items()}
 
 
 def precision_of(model: SentenceTransformer, wanted: str) -> Precision:
@@ -235,9 +229,7 @@ def train_on(
     schedule = settings.schedule
     rate = schedule.lr or suggested_lr(trained, strategy, static=encoder_of(model) is None)
     budget = settings.batch.token_budget
-    loss = CachedTextLoss(
-        model, losses.of_all, losses_of_sets=losses.of_sets, token_budget=budget, precision=precision
-    )
+    loss = CachedTextLoss(model, losses.of_all, losses_of_sets=losses.of_sets, token_budget=budget, precision=precision)
     longest = max(int(_longest(each.starts)) for each in store.sets)
     loss.kept_tokens = tokens_that_fit(model, longest, precision, loss.token_budget)
     looks = Looks(model, settings.watch, work.folder, len(plan), work.say)

@@ -55,8 +55,6 @@ def planned_vectors(
     return np.load(folder / "ids.npy"), np.load(folder / "vectors.npy", mmap_mode="r")
 
 
-
-
 def _encode_parts(
     encoder: Encoder,
     sources: Sequence[Source],

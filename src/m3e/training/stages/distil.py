@@ -9,7 +9,6 @@ import numpy as np
 from m3e.data.staging import TEXT_KIND
 from m3e.files import read_marker
 from m3e.inference import Encoder
-from m3e.models.fingerprint import fingerprint
 from m3e.records import Kind
 from m3e.training.base import teacher_ingredient
 from m3e.training.named_losses import loss_named
@@ -55,9 +54,7 @@ def _teacher(
     """The teacher's vectors, centred and in the student's dimension, and what it is."""
     name = work.find_model(settings.teacher)
     encoder = Encoder(str(name), device=work.device)
-    ingredient = teacher_ingredient(
-        settings.teacher, name, settings.licence, settings.commercial, fingerprint(encoder.model)
-    )
+    ingredient = teacher_ingredient(settings.teacher, name, settings.licence, settings.commercial, encoder.model)
     folder = work.folder / "teacher"
     ids, vectors = planned_vectors(
         encoder,
@@ -77,5 +74,3 @@ def _teacher(
         if turned:
             work.say(f"the teacher's {vectors.shape[1]} numbers are turned to {turned}, which keep {kept:.1%} of them")
     return TextVectors(ids, np.load(targets, mmap_mode="r")), ingredient
-
-

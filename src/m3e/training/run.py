@@ -1,0 +1,363 @@
+"""A whole recipe: data, stages, evaluation, model card; what is done is not done again."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from m3e.data.manifest import read_manifest
+from m3e.data.prepare_sets import prepare_sets
+from m3e.data.preset import Preset, read_preset
+from m3e.data.provenance import carry
+from m3e.errors import DataError, M3EError, SettingsError
+from m3e.files import (
+    atomic_folder,
+    check_output_folder,
+    hash_settings,
+    read_json,
+    read_marker,
+    write_json,
+    write_marker,
+)
+from m3e.training.base import load_base
+from m3e.training.gather import is_first_process, wait_for_all
+from m3e.training.recipe import SCRATCH, MergeStage, Recipe
+from m3e.training.stages.stage import MODEL, Ingredient, StageReport, StageWork
+from m3e.training.stages.table import run_stage
+
+STEP = "train"
+REPORT = "stage.json"
+BASE = "0-base"
+DATA = "data"
+RESULTS = "results"
+ADAPTER = "adapter"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a recipe is run.
+
+    Attributes:
+        resume: go on inside a stage from its newest checkpoint; finished stages are kept in any case.
+        overwrite: write beside files that are not ours.
+        raw: the folder to which the catalogue's paths are relative.
+    """
+
+    out: Path
+    resume: bool = False
+    overwrite: bool = False
+    device: str | None = None
+    checkpoint_steps: int | None = None
+    raw: Path | None = None
+
+
+@dataclass
+class RunReport:
+    """What a run did.
+
+    Attributes:
+        model: the model folder.
+        reused: names of stages that were done before.
+        missing: evaluation tasks without data, with the reason.
+    """
+
+    model: Path
+    stages: dict[str, StageReport] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)
+    ingredients: list[Ingredient] = field(default_factory=list)
+    results: list[dict[str, Any]] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    adapter: Path | None = None
+    licence: str = ""
+    commercial: str = "unknown"
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "model_dir": str(self.model),
+            "adapter_dir": str(self.adapter) if self.adapter else None,
+            "stages": {name: report.as_dict() for name, report in self.stages.items()},
+            "reused": self.reused,
+            "results": self.results,
+            "missing": self.missing,
+            "licence": self.licence,
+            "commercial": self.commercial,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def run_recipe(
+    recipe: Recipe,
+    options: RunOptions,
+    *,
+    say: Say = print,
+    on_set: Callable[[int, int, str], None] = lambda done, total, name: None,
+    on_step: Callable[[int, int, float | None], None] = lambda step, total, loss: None,
+) -> RunReport:
+    """Run all of a recipe in ``options.out``; a stage that was finished with the same inputs is not run again.
+
+    Raises:
+        M3EError: a part failed: names the stage; what was finished before it stays.
+    """
+    started = time.monotonic()
+    out = options.out
+    check_output_folder(out, overwrite=options.overwrite, step=STEP)
+    if is_first_process():
+        out.mkdir(parents=True, exist_ok=True)
+        write_marker(out, STEP, recipe=hash_settings(recipe.model_dump(mode="json")), title=recipe.title)
+        write_json(out / "recipe.json", recipe.model_dump(mode="json"))
+    data = _data(recipe, options, say, on_set)
+    report = RunReport(out / MODEL)
+    base = _base(recipe, out, options, report, say)
+    _check_policy(recipe, read_manifest(data), report.ingredients)
+    model = base
+    finished: dict[str, Path] = {}
+    chain = _fingerprint(base) if base else "scratch"
+    for number, (stage, name) in enumerate(zip(recipe.stages, recipe.stage_names, strict=True), start=1):
+        work = StageWork(
+            name=name,
+            folder=out / f"{number}-{name}",
+            model=model,
+            base=base,
+            data=data,
+            models=dict(finished),
+            seed=recipe.seed,
+            device=options.device,
+            precision=recipe.precision,
+            checkpoint_steps=options.checkpoint_steps,
+            resume=options.resume,
+            say=say,
+            on_step=on_step,
+        )
+        chain = _identity(chain, stage, recipe, data)
+        report.stages[name] = _stage(stage, work, chain, report, say)
+        report.ingredients += report.stages[name].ingredients
+        _check_policy(recipe, read_manifest(data), report.ingredients)
+        model = finished[name] = work.target
+    assert model is not None
+    if is_first_process():
+        finish(recipe, options, report, model, base, data, say)
+    wait_for_all()
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def finish(
+    recipe: Recipe, options: RunOptions, report: RunReport, model: Path, base: Path | None, data: Path, say: Say
+) -> None:
+    """The last stage's model with what went into it, judged, with its card."""
+    from m3e.training.recipe_card import own_licence, write_card
+
+    target = report.model
+    if target.exists():
+        shutil.rmtree(target)
+    with atomic_folder(target) as temporary:
+        shutil.copytree(model, temporary, dirs_exist_ok=True)
+        carry(_provenance(recipe, base, data), temporary)
+        write_json(temporary / "recipe.json", recipe.model_dump(mode="json"))
+        write_marker(temporary, STEP, title=recipe.title)
+    report.licence, report.commercial = own_licence(recipe, read_manifest(target), report.ingredients)
+    if recipe.output.adapter_rank is not None:
+        _write_adapter(recipe, report, base, options.out / ADAPTER, say)
+    try:
+        _evaluate(recipe, options, report, say)
+    except M3EError as error:  # the model is whole: only its figures are missing
+        report.missing["evaluation"] = str(error)
+    write_card(recipe, report)
+    write_json(options.out / "report.json", report.as_dict())
+
+
+def _data(recipe: Recipe, options: RunOptions, say: Say, on_set: Callable[[int, int, str], None]) -> Path:
+    """The prepared folder: the recipe's, or one that is prepared in the run's folder."""
+    wanted = recipe.data
+    if wanted.folder is not None:
+        if not wanted.folder.is_dir():
+            raise DataError(f"data.folder: there is no folder {wanted.folder}; m3e data prepare writes one")
+        _check_weights(recipe, wanted.folder)
+        return wanted.folder
+    folder = options.out / DATA
+    if is_first_process():
+        prepared, notes = prepare_sets(
+            preset_of(recipe), folder, raw=options.raw, say=say, on_set=on_set, named=wanted.sets
+        )
+        for line in notes:
+            say(line)
+        if prepared.failed:
+            name, reason = next(iter(prepared.failed.items()))
+            raise DataError(f"data: {name} could not be prepared: {reason}; leave it out, or mend it and run again")
+    wait_for_all()
+    return folder
+
+
+def preset_of(recipe: Recipe) -> Preset:
+    """The preset of ``m3e data prepare`` that a recipe's data table means."""
+    wanted = recipe.data
+    values = read_preset(wanted.preset).model_dump() if wanted.preset else {}
+    values |= {"title": recipe.title, "seed": recipe.seed}
+    if wanted.sets:
+        values["sets"] = wanted.sets
+    if recipe.policy == "commercial":
+        values["policy"] = recipe.policy
+    values["max_rows"] = {**values.get("max_rows", {}), **wanted.max_rows}
+    values["weights"] = {**values.get("weights", {}), **wanted.weights}
+    return Preset.model_validate(values)
+
+
+def _check_weights(recipe: Recipe, folder: Path) -> None:
+    if recipe.data.weights:
+        raise SettingsError(f"data.weights: {folder} is prepared already; set weights in a stage's rows instead")
+
+
+def _base(recipe: Recipe, out: Path, options: RunOptions, report: RunReport, say: Say) -> Path | None:
+    """The base model's folder, written once."""
+    if recipe.base.model == SCRATCH:
+        return None
+    folder = out / BASE
+    identity = hash_settings(recipe.base.model_dump(mode="json"))
+    if (read_marker(folder) or {}).get("identity") != identity or not (folder / REPORT).is_file():
+        if is_first_process():
+            shutil.rmtree(folder, ignore_errors=True)
+            found = load_base(recipe.base, folder / MODEL, options.device)
+            write_json(folder / REPORT, StageReport(ingredients=[found]).as_dict())
+            write_marker(folder, "base", identity=identity)
+        wait_for_all()
+    known = StageReport.from_dict(read_json(folder / REPORT))
+    report.ingredients += known.ingredients
+    named = known.ingredients[0]
+    say(f"base {named.name}: licence {named.licence or 'not stated'}, commercial use {named.commercial}")
+    return folder / MODEL
+
+
+def _fingerprint(base: Path) -> str:
+    return str(read_json(base.parent / REPORT)["ingredients"][0]["fingerprint"])
+
+
+def _identity(before: str, stage: Any, recipe: Recipe, data: Path) -> str:
+    """What a stage's result depends on: all before it, its own settings, the data."""
+    settings = {name: value for name, value in stage.model_dump(mode="json").items() if name not in ("watch", "name")}
+    settings["keep"] = getattr(getattr(stage, "watch", None), "keep_best", False)
+    folder = getattr(getattr(stage, "rows", None), "folder", None) or data
+    content = "" if isinstance(stage, MergeStage) else _content(folder)
+    return hash_settings([before, settings, recipe.seed, recipe.precision, content])
+
+
+def _content(folder: Path) -> str:
+    manifest = read_manifest(folder)
+    return str(manifest.get("content_hash") or hash_settings(manifest["datasets"]))
+
+
+def _stage(stage: Any, work: StageWork, identity: str, report: RunReport, say: Say) -> StageReport:
+    """Run a stage, or take what an earlier run left."""
+    marker = read_marker(work.folder) or {}
+    if marker.get("identity") == identity and (work.folder / REPORT).is_file() and work.target.is_dir():
+        report.reused.append(work.name)
+        say(f"stage {work.name}: done before")
+        return StageReport.from_dict(read_json(work.folder / REPORT))
+    if is_first_process():
+        if marker.get("identity") != identity or not work.resume:
+            shutil.rmtree(work.folder, ignore_errors=True)
+        work.folder.mkdir(parents=True, exist_ok=True)
+        write_marker(work.folder, "stage", identity=identity)
+    wait_for_all()
+    say(f"stage {work.name}")
+    try:
+        done = run_stage(stage, work)
+    except OSError as error:
+        raise M3EError(
+            f"stage {work.name} could not write {error.filename or work.folder}: {error.strerror or error}; "
+            "free some space or name another --out, and run again: finished stages are kept"
+        ) from error
+    except M3EError as error:
+        if f"stage {work.name}" in str(error) or f"stages.{work.name}" in str(error):
+            raise
+        raise type(error)(f"stage {work.name}: {error}") from error
+    if is_first_process():
+        write_json(work.folder / REPORT, done.as_dict())
+        for name in ("tokens", "checkpoints"):  # large, and of no use once the stage is done
+            shutil.rmtree(work.folder / name, ignore_errors=True)
+    wait_for_all()
+    return done
+
+
+def _check_policy(recipe: Recipe, manifest: dict[str, Any], ingredients: Sequence[Ingredient]) -> None:
+    """Under ``commercial``, refuse whatever does not say yes.
+
+    Raises:
+        SettingsError: names the set, base or teacher, its licence and the key.
+    """
+    if recipe.policy != "commercial":
+        return
+    for entry in manifest["datasets"]:
+        if entry["rows_out"] and entry.get("commercial") != "yes":
+            raise SettingsError(
+                f'policy is "commercial", and the data set {entry["dataset"]} is under '
+                f"{entry.get('licence') or 'no stated licence'} (commercial use: {entry.get('commercial', 'unknown')}); "
+                "leave it out of data.sets, or prepare the data with --policy commercial"
+            )
+    for each in ingredients:
+        if each.commercial != "yes":
+            key = "base" if each.role == "base" else "the stage"
+            raise SettingsError(
+                f'policy is "commercial", and the {each.role} {each.name} is under '
+                f"{each.licence or 'no stated licence'} (commercial use: {each.commercial}); take another one, or "
+                f"state its licence and commercial in {key}"
+            )
+
+
+def _provenance(recipe: Recipe, base: Path | None, data: Path) -> list[Path]:
+    """The folders whose texts the model has seen."""
+    others = [stage.rows.folder for stage in recipe.stages if getattr(getattr(stage, "rows", None), "folder", None)]  # type: ignore[union-attr]
+    found = [data, *(folder for folder in others if folder is not None)]
+    return [*([base] if base else []), *dict.fromkeys(found)]
+
+
+def _write_adapter(recipe: Recipe, report: RunReport, base: Path | None, folder: Path, say: Say) -> None:
+    from m3e.models import load
+    from m3e.models.adapter import extract
+
+    if base is None:
+        raise SettingsError("output.adapter_rank: a model from scratch has no base to differ from")
+    assert recipe.output.adapter_rank is not None
+    shutil.rmtree(folder, ignore_errors=True)
+    found = extract(
+        load(report.model),
+        load(base),
+        folder,
+        base_name=recipe.base.model,
+        revision=recipe.base.revision,
+        pooling=recipe.base.pooling,
+        rank=recipe.output.adapter_rank,
+        carry=report.model,
+    )
+    say(f"adapter of rank {found.rank}, {found.bytes:,} bytes, lowest cosine {found.cosine:.5f}: {folder}")
+    report.adapter = folder
+
+
+def _evaluate(recipe: Recipe, options: RunOptions, report: RunReport, say: Say) -> None:
+    """Judge the model, and the recipe's peers, on the tasks that are here."""
+    wanted = recipe.evaluation
+    if not wanted.tasks and not wanted.suite:
+        return
+    from m3e.catalogue.local import data_folder
+    from m3e.evaluation import evaluate
+
+    for name in (str(report.model), *wanted.peers):
+        results = evaluate(
+            name,
+            list(wanted.tasks) or None,
+            suite=wanted.suite,
+            data=data_folder(),
+            out=options.out / RESULTS,
+            device=options.device,
+            on_line=say,
+        )
+        report.results.append({**results.as_dict(), "model": recipe.title if name == str(report.model) else name})
+        if name == str(report.model):
+            report.missing = dict(results.missing)
