@@ -20,6 +20,7 @@ from m3e.records import Kind
 from m3e.training.sources import read_sources
 from m3e.training.tokenise import Tokenisation, build_token_store
 from tests.conftest import write_mini
+from tests.training.loss_cases import CASES
 from tests.training.prepared import records, write_prepared
 
 pytestmark = pytest.mark.slow
@@ -87,11 +88,13 @@ def test_two_processes_train_as_one(work: Path) -> None:
     assert apart < 1e-4 * moved, (apart, moved)
 
 
-def test_memory_does_not_grow_with_the_batch(work: Path) -> None:
+# at several widths every loss needs more than at one
+@pytest.mark.parametrize("case", ["pairs", *(name for name in CASES if name.endswith("_at_widths"))])
+def test_memory_does_not_grow_with_the_batch(work: Path, case: str) -> None:
     peaks = []
     for rows in (512, 4096):
         run = subprocess.run(
-            [sys.executable, "-m", "tests.slow.peak_memory", str(work / "model"), str(rows)],
+            [sys.executable, "-m", "tests.slow.peak_memory", str(work / "model"), str(rows), case],
             cwd=ROOT,
             # large blocks go back to the system at once, so that the peak is what was needed, not what the heap kept
             env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"},

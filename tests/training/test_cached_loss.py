@@ -102,6 +102,18 @@ def test_a_loss_without_wishes_is_given_labels_where_there_are_any_and_keys_else
         assert spy.labels.tolist() == getattr(batch, name).tolist()
 
 
+def test_a_set_may_have_a_loss_of_its_own(mini: Any, tmp_path: Path) -> None:
+    mini.double().eval()
+    plain, other = loss_named("in_batch_softmax", mini), loss_named("in_batch_softmax", mini, temperature=0.5)
+    loss = CachedTextLoss(mini, plain, losses_of_sets={"triplet": other})
+    for kind, inner in ((Kind.PAIR, plain), (Kind.TRIPLET, other)):
+        batch = batch_of(mini, tmp_path, kind)
+        value, gradients = plainly(mini, inner, batch, wanted(batch, inner))
+        found, ours = result(mini, loss, batch)
+        assert found == pytest.approx(value, abs=1e-9)
+        assert torch.allclose(ours, gradients, atol=1e-9, rtol=1e-7)
+
+
 def test_a_set_that_lacks_what_the_loss_wants_is_named(mini: Any, tmp_path: Path) -> None:
     loss = CachedTextLoss(mini, loss_named("kl", mini))
     with pytest.raises(DataError, match=r"the data set triplet has no teacher's scores.*m3e data score"):

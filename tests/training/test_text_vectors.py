@@ -22,12 +22,9 @@ def test_vectors_are_found_by_id_and_unknown_ones_are_zeros(tmp_path: Path) -> N
     found, is_known = known.look_up(torch.tensor([10, 100, 55, 10, NO_TEXT, 101, 70]))
     assert is_known.tolist() == [True, True, False, True, False, False, True]
     assert found.dtype == torch.float32
-    assert found.tolist() == vectors.astype(np.float32)[[3, 6, 0, 3, 0, 0, 0]].tolist()[:2] + [[0.0] * 4] + [
-        vectors.astype(np.float32)[3].tolist(),
-        [0.0] * 4,
-        [0.0] * 4,
-        vectors.astype(np.float32)[0].tolist(),
-    ]
+    rows = vectors.astype(np.float32).tolist()
+    nothing = [0.0] * 4
+    assert found.tolist() == [rows[3], rows[6], nothing, rows[3], nothing, nothing, rows[0]]
     assert known.look_up(torch.tensor([10]), torch.float64)[0].dtype == torch.float64
     assert (len(known), known.dimension) == (10, 4)
 

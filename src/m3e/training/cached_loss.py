@@ -9,7 +9,7 @@ memory allows keep their graph, so that they need not be computed again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -114,6 +114,7 @@ class CachedTextLoss(nn.Module):
     Args:
         model: a sentence-transformers model.
         loss: the loss on embeddings.
+        losses_of_sets: another loss for the batches of some data sets, by name.
         token_budget: tokens a mini-batch; ``None`` takes what suits the device.
         kept_tokens: tokens whose graphs are kept instead of being computed again.
         precision: ``bf16`` computes the encoder's layers in bf16 throughout, ``autocast`` only their matrix products;
@@ -126,6 +127,7 @@ class CachedTextLoss(nn.Module):
         model: SentenceTransformer,
         loss: EmbeddingLoss,
         *,
+        losses_of_sets: Mapping[str, EmbeddingLoss] | None = None,
         token_budget: int | None = None,
         kept_tokens: int = 0,
         precision: Precision = "fp32",
@@ -134,6 +136,7 @@ class CachedTextLoss(nn.Module):
         super().__init__()
         self.model = model
         self.loss = loss
+        self.losses_of_sets = losses_of_sets or {}
         self.unpadded = has_unpadded_form(model, precision)
         self.token_budget = token_budget or (TOKEN_BUDGET_GPU if model.device.type == "cuda" else TOKEN_BUDGET)
         self.kept_tokens = kept_tokens
@@ -233,12 +236,13 @@ class CachedTextLoss(nn.Module):
 
     def _loss(self, embeddings: Tensor, batch: TextBatch, *, backward: bool = False) -> Tensor:
         slots = torch.from_numpy(batch.slots).clamp(min=0).to(embeddings.device)
+        loss_here = self.losses_of_sets.get(batch.dataset, self.loss)
         wanted = [
             torch.cat(parts_of_all(torch.from_numpy(values).to(embeddings.device)))
-            for values in wanted_of(batch, self.loss)
+            for values in wanted_of(batch, loss_here)
         ]
         everywhere = wanted[0] if len(wanted) == 1 else tuple(wanted)
-        parts = getattr(self.loss, "compute_loss_of_rows", None)
+        parts = getattr(loss_here, "compute_loss_of_rows", None)
         total = len(wanted[0])
         size = self.rows_at_once if parts is not None else total
         loss = torch.zeros((), dtype=embeddings.dtype, device=embeddings.device)
@@ -248,7 +252,7 @@ class CachedTextLoss(nn.Module):
         for start in range(0, total, size):
             columns = [joined(parts_there, column) for parts_there, column in zip(others, own, strict=True)]
             if parts is None:
-                part = self.loss.compute_loss_from_embeddings(columns, everywhere)
+                part = loss_here.compute_loss_from_embeddings(columns, everywhere)
             else:
                 part = parts(columns, everywhere, start, min(start + size, total))
             if backward:

@@ -112,7 +112,8 @@ class InBatchSoftmaxLoss(MultipleNegativesRankingLoss):
         if self.own_margin is not None:
             left_out = left_out | ((cosines > positive + self.own_margin).detach() & ~own)
         logits = (cosines * self.scale).masked_fill(left_out, -torch.inf)
-        return torch.logsumexp(logits, dim=1) - positive[:, 0] * self.scale
+        of_rows: Tensor = torch.logsumexp(logits, dim=1) - positive[:, 0] * self.scale
+        return of_rows
 
 
 def false_negatives(ids: Tensor, start: int = 0, stop: int | None = None) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +46,8 @@ class MatryoshkaLoss(nn.Module):
         self.loss = loss
         if hasattr(loss, "wants"):
             self.wants = loss.wants
-        if hasattr(loss, "compute_loss_of_rows"):
+        self._of_rows = getattr(loss, "compute_loss_of_rows", None)
+        if self._of_rows is not None:
             self.compute_loss_of_rows = self._loss_of_rows
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Any) -> Tensor:
@@ -54,9 +55,11 @@ class MatryoshkaLoss(nn.Module):
         return self._sum(embeddings, lambda cut: self.loss.compute_loss_from_embeddings(cut, labels))
 
     def _loss_of_rows(self, embeddings: list[Tensor], labels: Any, start: int, stop: int) -> Tensor:
-        return self._sum(embeddings, lambda cut: self.loss.compute_loss_of_rows(cut, labels, start, stop))
+        of_rows = self._of_rows
+        assert of_rows is not None
+        return self._sum(embeddings, lambda cut: of_rows(cut, labels, start, stop))
 
-    def _sum(self, embeddings: list[Tensor], loss_at: Any) -> Tensor:
+    def _sum(self, embeddings: list[Tensor], loss_at: Callable[[list[Tensor]], Tensor]) -> Tensor:
         losses = [
             weight * loss_at([unit_rows(column[:, :dim]) for column in embeddings])
             for dim, weight in self.weights.items()
