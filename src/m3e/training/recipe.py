@@ -40,13 +40,23 @@ class Prompt(Part):
     document: str = ""
 
 
+class Shape(Part):
+    """The size of a new model: layers, numbers a token, heads that divide them, and of the feed-forward part."""
+
+    layers: PositiveInt
+    hidden: PositiveInt
+    heads: PositiveInt
+    intermediate: PositiveInt | None = None
+
+
 class Base(Part):
     """What training starts from.
 
     Attributes:
         model: a name (``e5-small``), a folder, a hub id, or ``scratch``: new weights after a ``tokenizer`` stage.
         revision: of a hub model.
-        preset: of a model from scratch: ``tiny``, ``small``, ``base``.
+        preset: the size of a model from scratch: ``tiny``, ``small``, ``base``.
+        shape: its size in numbers, instead of a preset.
         pooling: where the model's own files say none: ``mean``, ``cls``, ``lasttoken``, …
         max_length: tokens a text.
         prompts: put before texts unless a stage says otherwise; saved with the model.
@@ -56,7 +66,8 @@ class Base(Part):
 
     model: str
     revision: str | None = None
-    preset: str = "tiny"
+    preset: Literal["tiny", "small", "base"] = "tiny"
+    shape: Shape | None = None
     pooling: str | None = None
     max_length: PositiveInt | None = None
     prompts: Prompt | None = None

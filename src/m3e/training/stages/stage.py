@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from m3e.errors import SettingsError
+
+if TYPE_CHECKING:
+    from m3e.training.recipe import Base
 
 MODEL = "model"
 """The folder, inside a stage's own, that holds its model when it is done."""
@@ -46,6 +49,7 @@ class StageWork:
         base: the folder of the recipe's base model, as training started; ``None`` from scratch.
         data: the prepared data folder.
         models: folders of earlier stages' models, by the stages' names.
+        from_scratch: the recipe's base where it is a new model: its preset, pooling, length and prompts.
         precision: ``auto``, ``fp32``, ``autocast`` or ``bf16``.
         checkpoint_steps: steps between checkpoints; every five minutes by default.
         resume: go on from the newest checkpoint in ``folder``, where there is one.
@@ -59,6 +63,7 @@ class StageWork:
     base: Path | None
     data: Path
     models: Mapping[str, Path] = field(default_factory=dict)
+    from_scratch: Base | None = None
     seed: int = 42
     device: str | None = None
     precision: str = "auto"
