@@ -41,7 +41,9 @@ def records(kind: Kind, count: int, seed: int = 0) -> list[Record]:
     return made
 
 
-def write_prepared(folder: Path, sets: dict[str, list[Record]], shard_rows: int = 1000) -> Path:
+def write_prepared(
+    folder: Path, sets: dict[str, list[Record]], shard_rows: int = 1000, commercial: str = "yes"
+) -> Path:
     """A prepared folder with a manifest of what training reads."""
     entries: list[dict[str, Any]] = []
     for name, rows in sets.items():
@@ -60,6 +62,8 @@ def write_prepared(folder: Path, sets: dict[str, list[Record]], shard_rows: int 
                 "kind": kind.value,
                 "category": "s2p",
                 "symmetric": False,
+                "licence": "Apache-2.0",
+                "commercial": commercial,
                 "weight": 1.0,
                 "rows_out": len(rows),
                 "shards": shards,

@@ -54,6 +54,7 @@ def main() -> None:
         quickstart,
         report,
         serve,
+        train,
     )
 
     try:

@@ -59,6 +59,9 @@ SHAPES = {
 """Encoders by name, so that a plan can be made where the hub is not reached."""
 
 
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+
+
 @dataclass(frozen=True)
 class StagePlan:
     """What a stage would do; ``None`` where it cannot be known yet.
@@ -160,16 +163,11 @@ def _shape(recipe: Recipe) -> tuple[Shape | None, str]:
 def _shape_of_config(path: Path) -> Shape:
     try:
         values = read_json(path)
-        shape = Shape(
-            int(values["hidden_size"]),
-            int(values["num_hidden_layers"]),
-            int(values["num_attention_heads"]),
-            int(values["intermediate_size"]),
-            0,
-        )
+        sizes = [int(values[name]) for name in _SIZES]
     except (OSError, ValueError, KeyError) as error:
         raise M3EError(f"base.model: {path} is no encoder's configuration ({error})") from error
-    return Shape(*[getattr(shape, name) for name in list(Shape.__dataclass_fields__)[:-1]], shape.computed)
+    hidden, layers, heads, inner = sizes
+    return Shape(hidden, layers, heads, inner, Shape(hidden, layers, heads, inner, 0).computed)
 
 
 def _plan_stage(
@@ -209,7 +207,7 @@ def _plan_stage(
 
 def _kinds(stage: TrainedStage) -> tuple[str, ...]:
     """Kinds of records that a stage takes."""
-    kind = getattr(stage, "stage", "")
+    kind = stage.stage
     if kind == "contrastive":
         return ("pair", "triplet", "ranked")
     if kind == "scored":

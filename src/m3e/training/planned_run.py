@@ -366,10 +366,11 @@ def _log_targets(settings: TrainedStage, work: StageWork) -> list[str]:
     """Where the log goes; what is not installed is said, not an error."""
     from importlib.util import find_spec
 
-    found = []
+    found: list[str] = []
     for name in settings.watch.log_with:
         if find_spec(name) is None:
-            work.say(f"{name} is not installed, so nothing is logged to it: pip install 'm3e[watch]'")
+            extra = {"tensorboard": "watch", "wandb": "wandb"}[name]
+            work.say(f"{name} is not installed, so nothing is logged to it: pip install 'm3e[{extra}]'")
         else:
             found.append(name)
     return found or ["none"]

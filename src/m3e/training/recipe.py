@@ -201,8 +201,9 @@ class Watch(Part):
 
 
 class Stage(Part):
-    """What all stages have: a name, by default the stage's kind, once in a recipe."""
+    """What all stages have: their kind, and a name, by default the kind, once in a recipe."""
 
+    stage: str
     name: str = ""
 
 
@@ -271,6 +272,7 @@ class ContrastiveStage(TrainedStage):
         directions: ``both`` picks queries for passages too, ``one`` does not, ``auto`` does for symmetric sets.
         false_negative_margin: others that the starting model finds about as like as the positive are no negatives;
             see :func:`m3e.training.guide.likely_positives`.
+        own_margin: others whose cosine by the model itself is so much above the positive's are no negatives.
         preserve: weight of a term that holds similarities that no row speaks of where the start has them.
         prompts: of single data sets, by name; saved as the model's prompts.
     """
@@ -279,6 +281,7 @@ class ContrastiveStage(TrainedStage):
     temperature: PositiveFloat = 0.02
     directions: Literal["auto", "both", "one"] = "auto"
     false_negative_margin: float | None = None
+    own_margin: float | None = None
     preserve: NonNegativeFloat = 0.0
     prompts: dict[str, Prompt] = {}
     matryoshka: Matryoshka | None = None

@@ -23,9 +23,9 @@ from m3e.files import (
     write_json,
     write_marker,
 )
-from m3e.training.base import load_base
+from m3e.training.base import load_base, teacher_ingredient
 from m3e.training.gather import is_first_process, wait_for_all
-from m3e.training.recipe import SCRATCH, MergeStage, Recipe
+from m3e.training.recipe import SCRATCH, DistilStage, MergeStage, Recipe, StaticStage
 from m3e.training.stages.stage import MODEL, Ingredient, StageReport, StageWork
 from m3e.training.stages.table import run_stage
 
@@ -116,7 +116,7 @@ def run_recipe(
     data = _data(recipe, options, say, on_set)
     report = RunReport(out / MODEL)
     base = _base(recipe, out, options, report, say)
-    _check_policy(recipe, read_manifest(data), report.ingredients)
+    _check_policy(recipe, read_manifest(data), [*report.ingredients, *_teachers(recipe)])
     model = base
     finished: dict[str, Path] = {}
     chain = _fingerprint(base) if base else "scratch"
@@ -296,10 +296,12 @@ def _check_policy(recipe: Recipe, manifest: dict[str, Any], ingredients: Sequenc
         return
     for entry in manifest["datasets"]:
         if entry["rows_out"] and entry.get("commercial") != "yes":
+            terms = (
+                f"{entry.get('licence') or 'no stated licence'} (commercial use: {entry.get('commercial', 'unknown')})"
+            )
             raise SettingsError(
-                f'policy is "commercial", and the data set {entry["dataset"]} is under '
-                f"{entry.get('licence') or 'no stated licence'} (commercial use: {entry.get('commercial', 'unknown')}); "
-                "leave it out of data.sets, or prepare the data with --policy commercial"
+                f'policy is "commercial", and the data set {entry["dataset"]} is under {terms}; leave it out of '
+                "data.sets, or prepare the data with --policy commercial"
             )
     for each in ingredients:
         if each.commercial != "yes":
@@ -309,6 +311,19 @@ def _check_policy(recipe: Recipe, manifest: dict[str, Any], ingredients: Sequenc
                 f"{each.licence or 'no stated licence'} (commercial use: {each.commercial}); take another one, or "
                 f"state its licence and commercial in {key}"
             )
+
+
+def _teachers(recipe: Recipe) -> list[Ingredient]:
+    """The teachers that the stages will load, before any stage has run, where the policy asks for their terms."""
+    if recipe.policy != "commercial":
+        return []
+    made_here = ("base", "previous", *recipe.stage_names)
+    named = [stage for stage in recipe.stages if isinstance(stage, DistilStage | StaticStage)]
+    return [
+        teacher_ingredient(stage.teacher, stage.teacher, stage.licence, stage.commercial)
+        for stage in named
+        if stage.teacher not in made_here
+    ]
 
 
 def _provenance(recipe: Recipe, base: Path | None, data: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from m3e.inference import Encoder
 from m3e.records import Kind
+from m3e.training.cached_loss import EmbeddingLoss
 from m3e.training.losses import DIRECTIONS
 from m3e.training.named_losses import loss_named
 from m3e.training.planned_run import Batches, Losses, run_planned
@@ -34,7 +35,9 @@ def run(settings: ContrastiveStage, work: StageWork) -> StageReport:
     return run_planned(settings, work, KINDS, losses, settings.prompts)
 
 
-def _loss(settings: ContrastiveStage, model: SentenceTransformer, guide: TextVectors | None, *, both: bool) -> object:
+def _loss(
+    settings: ContrastiveStage, model: SentenceTransformer, guide: TextVectors | None, *, both: bool
+) -> EmbeddingLoss:
     matryoshka = settings.matryoshka
     return loss_named(
         "in_batch_softmax",
@@ -45,6 +48,7 @@ def _loss(settings: ContrastiveStage, model: SentenceTransformer, guide: TextVec
         directions=DIRECTIONS if both else DIRECTIONS[:1],
         guide=guide,
         margin=settings.false_negative_margin,
+        own_margin=settings.own_margin,
         preserve=settings.preserve,
     )
 

@@ -67,7 +67,7 @@ def _teacher(
         say=work.say,
     )
     identity = (read_marker(folder) or {}).get("hash", "")[:12]
-    turned = None if vectors.shape[1] == dimension else dimension
+    turned = None if vectors.shape[1] == dimension and settings.matryoshka is None else dimension
     targets = work.folder / f"targets-{turned or 'whole'}-{identity}.npy"
     if not targets.exists():
         kept = write_targets(vectors, targets, dimension=turned)

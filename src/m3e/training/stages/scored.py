@@ -50,5 +50,6 @@ def _check_scores(batches: Batches, loss: str) -> None:
     unscored = [each.name for each in batches.store.sets if each.scores is None]
     if unscored:
         raise DataError(
-            f"{', '.join(unscored)} has no teacher's scores, which the loss {loss} learns from; m3e data score adds them"
+            f"{', '.join(unscored)} has no teacher's scores, from which the loss {loss} learns; "
+            "m3e data score adds them"
         )
