@@ -31,6 +31,7 @@ def write_decoder(folder: Path, tokenizer: str = "PreTrainedTokenizerFast", *, c
         intermediate_size=64,
         max_position_embeddings=256,
         initializer_range=0.2,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},  # Qwen3's, which is no default
     )
     Qwen3Model(config).save_pretrained(folder)
     wrapped.save_pretrained(folder)

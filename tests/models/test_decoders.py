@@ -56,6 +56,7 @@ def test_what_is_saved_opens_in_plain_sentence_transformers(tmp_path: Path, toke
         ours, theirs = (each.encode(TEXTS, prompt_name=prompt) for each in (model, plain))
         assert np.allclose(ours, theirs, atol=1e-6)
     assert json.loads((tmp_path / "saved" / "1_Pooling" / "config.json").read_text())["pooling_mode_lasttoken"]
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["rope_theta"] == 1e6  # transformers 4's name
     again = load(tmp_path / "saved", device="cpu", pooling="lasttoken")  # agrees with its own files
     assert ids(again, "今天") == ids(model, "今天")
 

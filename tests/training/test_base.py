@@ -16,7 +16,7 @@ from m3e.errors import ModelError, SettingsError
 from m3e.files import read_json, write_json
 from m3e.models.fingerprint import weights_fingerprint
 from m3e.models.licences import commercial_use, strictest
-from m3e.training.base import load_base, prompts_by_set, teacher_ingredient
+from m3e.training.base import ingredient, load_base, prompts_by_set, teacher_ingredient
 from m3e.training.recipe import Base, Prompt
 from tests.conftest import write_mini
 from tests.models.small_decoder import write_decoder
@@ -110,6 +110,25 @@ def test_faults_name_the_key(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="scratch"):
         load_base(Base(model="scratch"), tmp_path / "base")
     assert not (tmp_path / "base").exists()
+
+
+def test_a_hub_models_card_is_fetched_for_its_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked = []
+
+    def download(name: str, file: str, revision: str | None = None) -> str:
+        asked.append((name, file, revision))
+        raise OSError("no such file")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    model = load(write_mini(tmp_path / "mini"), device="cpu")
+    found = ingredient("base", "acme/encoder", model, revision="v2")
+    assert asked == []  # the hub is not asked offline
+    monkeypatch.setattr("m3e.models.loading.hub_is_reachable", lambda: True)
+    assert ingredient("base", "acme/encoder", model, revision="v2") == found
+    assert asked == [("acme/encoder", "README.md", "v2")]
+    assert (found.licence, found.commercial) == ("", "unknown")
 
 
 def test_prompts_of_data_sets_have_mtebs_names() -> None:

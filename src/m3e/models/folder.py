@@ -168,6 +168,7 @@ def _rewrite_transformer(path: Path) -> None:
     if isinstance(tokenizer.get("extra_special_tokens"), list):  # transformers 4 reads a dict of that name only
         tokenizer["additional_special_tokens"] = tokenizer.pop("extra_special_tokens")
     write_json(tokenizer_path, tokenizer)
+    _rewrite_rotations(path / "config.json")
     settings_path = path / "sentence_bert_config.json"
     settings = read_json(settings_path) if settings_path.is_file() else {}
     length = settings.get("max_seq_length") or tokenizer.get("model_max_length") or _positions(path)
@@ -175,6 +176,18 @@ def _rewrite_transformer(path: Path) -> None:
         settings_path,
         {"max_seq_length": length, "do_lower_case": bool(settings.get("do_lower_case", False))},
     )
+
+
+def _rewrite_rotations(path: Path) -> None:
+    """Say a decoder's rotary positions in transformers 4's words too; it takes its defaults where it finds none."""
+    config = read_json(path)
+    rope = config.get("rope_parameters")
+    if not isinstance(rope, dict) or "rope_theta" not in rope:  # none, or some for each kind of layer
+        return
+    config["rope_theta"] = rope["rope_theta"]
+    if rope.get("rope_type", "default") != "default":
+        config["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+    write_json(path, config)
 
 
 def _positions(path: Path) -> int | None:

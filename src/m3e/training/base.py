@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +97,8 @@ def ingredient(
 
     source = source or name
     local = None if Path(source).is_dir() else known_models().get(source)
+    if not (licence or local or Path(source).is_dir()):
+        _fetch_card(source, revision)
     stated = licence or (local.licence if local else read_card(source, revision).licence) or ""
     if commercial == "unknown":
         commercial = local.commercial if local and not licence else licences.commercial_use(stated)
@@ -120,6 +123,18 @@ def _load(base: Base, device: str | None) -> SentenceTransformer:
         return load(base.model, device=device, revision=base.revision, pooling=base.pooling)
     except ModelError as error:
         raise type(error)(f"base.model: {error}") from error
+
+
+def _fetch_card(name: str, revision: str | None) -> None:
+    """Bring a hub model's ``README.md`` here; loading a plain transformer does not."""
+    from huggingface_hub import hf_hub_download
+
+    from m3e.models.loading import hub_is_reachable
+
+    if not hub_is_reachable():
+        return
+    with contextlib.suppress(Exception):  # without a card the licence is unknown, which is all that follows
+        hf_hub_download(name, "README.md", revision=revision)
 
 
 def _own_folder(name: str) -> Path | None:
