@@ -106,6 +106,35 @@ class _Pass:
     kept: Tensor | None = field(default=None, repr=False)
 
 
+def mini_batches(model: SentenceTransformer, batch: TextBatch, budget: int, *, unpadded: bool) -> Iterator[MiniBatch]:
+    """A batch's texts, longest first, in mini-batches of at most so many tokens.
+
+    Args:
+        unpadded: join texts where the encoder is in the form for it, instead of padding them.
+    """
+    if encoder_of(model) is None:
+        yield JoinedTexts(
+            np.arange(len(batch.lengths)),
+            batch.ids.astype(np.int64),
+            np.zeros(len(batch.ids), np.int64),
+            batch.starts.astype(np.int32),
+            0,
+        )
+    elif unpadded and in_training_form(model):
+        yield from joined_mini_batches(batch, budget, longest=_longest(model, batch, budget))
+    else:
+        tokenizer = model.tokenizer
+        left = tokenizer.padding_side == "left"
+        yield from padded_mini_batches(batch, budget, tokenizer.pad_token_id or 0, left=left)
+
+
+def _longest(model: SentenceTransformer, batch: TextBatch, budget: int) -> int | None:
+    """What GPUs are told of the longest text: always the same, as another number would be compiled anew."""
+    if model.device.type != "cuda":
+        return None
+    return max(int(batch.lengths.max()), min(model.max_seq_length or 0, budget))
+
+
 class CachedTextLoss(nn.Module):
     """A loss over batches of a token store, in the memory of a mini-batch.
 
@@ -150,7 +179,10 @@ class CachedTextLoss(nn.Module):
         batch = as_text_batch(batch)
         words = BatchWords.of(self.model, batch)
         seed = int(torch.randint(1 << 60, ()))
-        passes = [_Pass(mini, seed + number) for number, mini in enumerate(self._mini_batches(batch))]
+        passes = [
+            _Pass(mini, seed + number)
+            for number, mini in enumerate(mini_batches(self.model, batch, self.token_budget, unpadded=self.unpadded))
+        ]
         with self._own_randomness():
             embeddings, recomputed = self._embed_all(passes, words, len(batch.lengths))
         positions = sum(each.mini_batch.ids.size for each in passes)
@@ -173,29 +205,6 @@ class CachedTextLoss(nn.Module):
         """The wrapped loss's settings and ours."""
         inner: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
         return {**inner, "token_budget": self.token_budget, "kept_tokens": self.kept_tokens}
-
-    def _mini_batches(self, batch: TextBatch) -> Iterator[MiniBatch]:
-        if encoder_of(self.model) is None:
-            yield JoinedTexts(
-                np.arange(len(batch.lengths)),
-                batch.ids.astype(np.int64),
-                np.zeros(len(batch.ids), np.int64),
-                batch.starts.astype(np.int32),
-                0,
-            )
-        elif self.unpadded and in_training_form(self.model):
-            yield from joined_mini_batches(batch, self.token_budget, longest=self._longest(batch))
-        else:
-            tokenizer = self.model.tokenizer
-            left = tokenizer.padding_side == "left"
-            yield from padded_mini_batches(batch, self.token_budget, tokenizer.pad_token_id or 0, left=left)
-
-    def _longest(self, batch: TextBatch) -> int | None:
-        """What GPUs are told of the longest text: always the same, as another number would be compiled anew."""
-        if self.model.device.type != "cuda":
-            return None
-        limit = min(self.model.max_seq_length or 0, self.token_budget)
-        return max(int(batch.lengths.max()), int(limit))
 
     def _embed_all(self, passes: list[_Pass], words: BatchWords | None, texts: int) -> tuple[Tensor, int]:
         """Embeddings of all texts, without a graph, and how many tokens will be computed again."""

@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m3e.errors import DataError, SettingsError
+from m3e.errors import DataError
 from m3e.training.shares import batches_of_sets
-from m3e.training.sources import Source, read_sources, shard_rows
+from m3e.training.sources import Source, shard_rows
 from m3e.training.tokenise import text_ids
 
-if TYPE_CHECKING:
-    from m3e.training.recipe import Rows
 
-
-def text_sources(data: Path, rows: Rows) -> list[Source]:
-    """The data sets of a prepared folder that a stage reads texts from, of whatever kind.
-
-    Raises:
-        SettingsError: a set is named that is not there, or none is left.
-        DataError: the folder holds none.
-    """
-    folder = rows.folder or data
-    sources = read_sources(folder)
-    known = [source.name for source in sources]
-    for key, names in (("sets", rows.sets), ("without", rows.without), ("weights", tuple(rows.weights))):
-        unknown = next((name for name in names if name not in known), None)
-        if unknown is not None:
-            raise SettingsError(f"rows.{key} names {unknown!r}, which {folder} has not; it has {', '.join(known)}")
-    chosen = [
-        source
-        for source in sources
-        if (not rows.sets or source.name in rows.sets)
-        and source.name not in rows.without
-        and rows.weights.get(source.name, source.weight) > 0
-    ]
-    if not chosen:
-        raise SettingsError(f"rows.sets and rows.without leave no data set of {folder}")
-    return chosen
-
-
-def sample_texts(
-    sources: Sequence[Source], most: int, *, seed: int, weights: Mapping[str, float] | None = None
-) -> tuple[list[str], dict[str, int]]:
+def sample_texts(sources: Sequence[Source], most: int, *, seed: int) -> tuple[list[str], dict[str, int]]:
     """At most ``most`` different texts, in random order that ``seed`` decides, and how many each set gave.
 
     Where there are more, sets give in proportion to their texts and weights; a text that several sets have counts for
     the first.
-
-    Args:
-        weights: of sets by name, instead of their own.
 
     Raises:
         DataError: no set has a text.
@@ -62,9 +26,7 @@ def sample_texts(
     sizes = [len(order) for order in orders]
     if not sum(sizes):
         raise DataError(f"{', '.join(source.name for source in sources)}: there is no text in them")
-    wanted = [
-        size * (weights or {}).get(source.name, source.weight) for size, source in zip(sizes, sources, strict=True)
-    ]
+    wanted = [size * source.weight for size, source in zip(sizes, sources, strict=True)]
     quotas = batches_of_sets(wanted, sizes, min(most, sum(sizes)))
     found: list[tuple[int, str]] = []
     for source, order, quota in zip(sources, orders, quotas, strict=True):

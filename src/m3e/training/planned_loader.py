@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -14,6 +14,18 @@ from m3e.training.token_store import TokenSet
 
 BATCH = "batch"
 """Under what key the trainer finds the batch in its inputs."""
+
+
+class NumberedBatches(Protocol):
+    """Batches by number, and what a person would call a batch's rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> TextBatch: ...
+
+    def rows_of(self, number: int) -> list[int]:
+        """Numbers of the batch's rows in its data set, or of its texts."""
+        ...
 
 
 class PlannedBatches(Dataset[TextBatch]):
@@ -48,6 +60,11 @@ class PlannedBatches(Dataset[TextBatch]):
         chosen: TokenSet = self.sets[int(self.plan.sets[number])]
         return chosen.batch(self.plan.rows[number][self._own])
 
+    def rows_of(self, number: int) -> list[int]:
+        """Numbers of all the batch's rows in its data set."""
+        rows: list[int] = self.plan.rows[number].tolist()
+        return rows
+
 
 class _InOrder(Sampler[list[int]]):
     """Each batch's number, alone in a list: what lets a trainer skip batches without reading them."""
@@ -68,14 +85,15 @@ def _only(batches: list[TextBatch]) -> dict[str, Any]:
     return {BATCH: batches[0]}
 
 
-def planned_loader(batches: PlannedBatches, workers: int = 0) -> DataLoader[TextBatch]:
+def planned_loader(batches: NumberedBatches, workers: int = 0) -> DataLoader[TextBatch]:
     """The batches in the plan's order, as the trainer's inputs.
 
     Args:
         workers: processes that read ahead; a store on a local disk needs none.
     """
+    dataset: Any = batches  # torch asks for its own class, and needs no more than numbers and a length
     return DataLoader(
-        batches,
+        dataset,
         batch_sampler=_InOrder(len(batches)),
         collate_fn=_only,
         num_workers=workers,

@@ -25,8 +25,8 @@ from m3e.training.loop import newest_checkpoint
 from m3e.training.loss_guard import LossGuard
 from m3e.training.memory import tokens_that_fit
 from m3e.training.options import suggested_lr
-from m3e.training.planned_loader import PlannedBatches
-from m3e.training.planned_trainer import PlannedTrainer
+from m3e.training.planned_loader import NumberedBatches, PlannedBatches
+from m3e.training.planned_trainer import PlannedTrainer, TextLoss
 from m3e.training.sources import Source, read_sources
 from m3e.training.stages.stage import CHECKPOINTS, Ingredient, StageReport, StageWork
 from m3e.training.strategies import FullTraining, LoraTraining, Strategy
@@ -36,7 +36,7 @@ from m3e.training.tokenise import Prompts, Tokenisation, build_token_store
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 
-    from m3e.training.recipe import Batch, Prompt, Rows, TrainedStage
+    from m3e.training.recipe import Batch, PretrainingStage, Prompt, Rows, TrainedStage
 
 SECONDS_BETWEEN_CHECKPOINTS = 300
 POINTS_OF_A_CURVE = 200
@@ -232,24 +232,79 @@ def train_on(
     loss = CachedTextLoss(model, losses.of_all, losses_of_sets=losses.of_sets, token_budget=budget, precision=precision)
     longest = max(int(_longest(each.starts)) for each in store.sets)
     loss.kept_tokens = tokens_that_fit(model, longest, precision, loss.token_budget)
-    looks = Looks(model, settings.watch, work.folder, len(plan), work.say)
-    guard = LossGuard(model, spike=settings.watch.spike, most_skipped=settings.watch.most_skipped, say=work.say)
-    args = _arguments(model, settings, rate, work)
-    watcher = _Watcher(looks, guard, work)
-    trainer = PlannedTrainer(
-        model,
-        args,
-        loss,
-        PlannedBatches(plan, store.sets, args.process_index, args.world_size),
-        guard=guard,
-        callbacks=[watcher],
-    )
-    for unwanted in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(unwanted)
     work.say(
         f"{len(plan)} steps of {plan.batch_size} rows, {trained:,} weights train, {precision} on "
         f"{model.device.type}, learning rate {rate:g}"
     )
+    course = train_watched(
+        model, settings, loss, lambda rank, world: PlannedBatches(plan, store.sets, rank, world), rate, work
+    )
+    strategy.finish(model)
+    sets = _rows_by_set(plan, course.steps)
+    facts = {
+        "batch size": plan.batch_size,
+        "trained weights": trained,
+        "lora rank": settings.lora.rank if settings.lora else None,
+    }
+    return course.report(
+        rows=sum(sets.values()), seconds=round(time.perf_counter() - started, 1), sets=sets, facts=facts
+    )
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went.
+
+    Attributes:
+        log: what was logged at each step.
+        facts: settings and figures for the card; ``None`` where there is none.
+    """
+
+    steps: int
+    log: Sequence[Mapping[str, Any]]
+    looks: Sequence[dict[str, Any]]
+    facts: Mapping[str, Any]
+
+    def report(self, *, rows: int, seconds: float, sets: dict[str, int], facts: Mapping[str, Any]) -> StageReport:
+        """The stage's report, with further facts."""
+        return StageReport(
+            rows=rows,
+            steps=self.steps,
+            tokens=int(sum(entry.get("tokens", 0) for entry in self.log)),
+            seconds=seconds,
+            losses=_curve(self.log),
+            looks=list(self.looks),
+            sets=sets,
+            facts={name: value for name, value in {**facts, **self.facts}.items() if value is not None},
+        )
+
+
+def train_watched(
+    model: SentenceTransformer,
+    settings: TrainedStage | PretrainingStage,
+    loss: TextLoss,
+    batches: Callable[[int, int], NumberedBatches],
+    rate: float,
+    work: StageWork,
+) -> Course:
+    """Train ``model`` in place on all batches, watched, with checkpoints in the stage's folder; resumed where asked.
+
+    Args:
+        loss: of a batch, whose backward pass fills the gradients.
+        batches: of a process, by its rank and their number.
+        rate: the learning rate's peak.
+
+    Raises:
+        TrainingDivergedError: the loss broke and could not be mended; names the batch and its rows.
+    """
+    args = _arguments(model, settings, rate, work)
+    own = batches(args.process_index, args.world_size)
+    looks = Looks(model, settings.watch, work.folder, len(own), work.say)
+    guard = LossGuard(model, spike=settings.watch.spike, most_skipped=settings.watch.most_skipped, say=work.say)
+    watcher = _Watcher(looks, guard, work)
+    trainer = PlannedTrainer(model, args, loss, own, guard=guard, callbacks=[watcher])
+    for unwanted in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(unwanted)
     checkpoint = newest_checkpoint(work.folder / CHECKPOINTS) if work.resume else None
     if checkpoint is None:
         watcher.first_look()
@@ -258,19 +313,13 @@ def train_on(
     best = looks.restore_best()
     if best is not None:
         work.say(f"the weights of step {best} were the best and are kept")
-    strategy.finish(model)
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
-    steps = int(trainer.state.global_step)
-    sets = _rows_by_set(plan, steps)
     facts = {
-        "batch size": plan.batch_size,
         "learning rate": rate,
-        "schedule": schedule.kind,
-        "epochs": schedule.epochs,
-        "precision": precision,
-        "trained weights": trained,
+        "schedule": settings.schedule.kind,
+        "epochs": settings.schedule.epochs,
+        "precision": loss.precision,
         "maximum length": model.max_seq_length if encoder_of(model) is not None else None,
-        "lora rank": settings.lora.rank if settings.lora else None,
         "loss": _loss_facts(loss),
         "tokens a second": _mean(log, "tokens_per_second"),
         "padding": _mean(log, "padding"),
@@ -279,16 +328,7 @@ def train_on(
         "kept step": best,
         "processes": processes(),
     }
-    return StageReport(
-        rows=sum(sets.values()),
-        steps=steps,
-        tokens=int(sum(entry.get("tokens", 0) for entry in log)),
-        seconds=round(time.perf_counter() - started, 1),
-        losses=_curve(log),
-        looks=looks.seen,
-        sets=sets,
-        facts={name: value for name, value in facts.items() if value is not None},
-    )
+    return Course(int(trainer.state.global_step), log, looks.seen, facts)
 
 
 class _Watcher(TrainerCallback):
@@ -334,7 +374,7 @@ class _Watcher(TrainerCallback):
 
 
 def _arguments(
-    model: SentenceTransformer, settings: TrainedStage, rate: float, work: StageWork
+    model: SentenceTransformer, settings: TrainedStage | PretrainingStage, rate: float, work: StageWork
 ) -> SentenceTransformerTrainingArguments:
     from sentence_transformers import SentenceTransformerTrainingArguments
 
@@ -362,7 +402,7 @@ def _arguments(
     )
 
 
-def _log_targets(settings: TrainedStage, work: StageWork) -> list[str]:
+def _log_targets(settings: TrainedStage | PretrainingStage, work: StageWork) -> list[str]:
     """Where the log goes; what is not installed is said, not an error."""
     from importlib.util import find_spec
 
@@ -401,7 +441,7 @@ def _rows_by_set(plan: BatchPlan, steps: int) -> dict[str, int]:
     return {name: int(count) * plan.batch_size for name, count in zip(plan.names, counts, strict=True)}
 
 
-def _loss_facts(loss: CachedTextLoss) -> dict[str, Any]:
+def _loss_facts(loss: TextLoss) -> dict[str, Any]:
     return {name: value for name, value in loss.get_config_dict().items() if isinstance(value, str | int | float)}
 
 

@@ -9,26 +9,38 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from m3e.files import read_json, write_json
-from m3e.training.cached_loss import CachedTextLoss, Work
+from m3e.training.cached_loss import Work
+from m3e.training.embedding import Precision
 from m3e.training.flops import model_flops, peak_flops
 from m3e.training.forward import training_form
 from m3e.training.gather import processes, sum_gradients
 from m3e.training.loop import Trainer
 from m3e.training.loss_guard import BatchName, LossGuard
 from m3e.training.packing import TextBatch, padding_share
-from m3e.training.planned_loader import BATCH, PlannedBatches, planned_loader
+from m3e.training.planned_loader import BATCH, NumberedBatches, planned_loader
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 
 GUARD_NAME = "loss_guard.json"
+
+
+class TextLoss(Protocol):
+    """A loss of a batch of a token store, which counts its work: :class:`m3e.training.cached_loss.CachedTextLoss`."""
+
+    work: Work
+    precision: Precision
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Its settings."""
+        ...
 
 
 class PlannedTrainer(Trainer):
@@ -45,8 +57,8 @@ class PlannedTrainer(Trainer):
         self,
         model: SentenceTransformer,
         args: SentenceTransformerTrainingArguments,
-        loss: CachedTextLoss,
-        batches: PlannedBatches,
+        loss: TextLoss,
+        batches: NumberedBatches,
         *,
         compile_layers: bool = False,
         guard: LossGuard | None = None,
@@ -110,7 +122,7 @@ class PlannedTrainer(Trainer):
         """Whether the step may be taken; without gradients the optimizer leaves the weights alone."""
         assert self.guard is not None
         number = int(self.state.global_step)
-        name = BatchName(number, batch.dataset, self.batches.plan.rows[number].tolist())
+        name = BatchName(number, batch.dataset, self.batches.rows_of(number))
         rate = float(self.optimizer.param_groups[0]["lr"])
         sound = self.guard.is_sound(loss, name)
         if self.guard.must_return:

@@ -249,15 +249,50 @@ class CutStage(Stage):
     rows: Rows = Rows()
 
 
-class MlmStage(TrainedStage):
-    """Pre-training by masked tokens (arXiv:1810.04805), whole words of the tokenizer's pieces."""
+class Texts(Part):
+    """How single texts become batches: each text once an epoch, whatever sets have it.
+
+    Attributes:
+        size: texts a batch at most, over all devices.
+        max_length: tokens a text; the model's own by default.
+        cap: of a set, so many texts an epoch.
+        token_budget: tokens a mini-batch; what suits the device by default.
+    """
+
+    size: PositiveInt = 256
+    max_length: PositiveInt | None = None
+    cap: PositiveInt | None = None
+    caps: dict[str, PositiveInt] = {}
+    token_budget: PositiveInt | None = None
+
+
+class PretrainingStage(Stage):
+    """A stage that trains all weights on single texts, without prompts."""
+
+    rows: Rows = Rows()
+    batch: Texts = Texts()
+    schedule: Schedule = Schedule()
+    watch: Watch = Watch()
+
+
+class MlmStage(PretrainingStage):
+    """Pre-training by masked tokens (arXiv:1810.04805), whole words where the pieces show them.
+
+    Attributes:
+        masked: share of the words.
+    """
 
     stage: Literal["mlm"]
     masked: Share = 0.3
 
 
-class RetroMaeStage(TrainedStage):
-    """Pre-training by a weak decoder that rebuilds a text from its vector (RetroMAE, arXiv:2205.12035)."""
+class RetroMaeStage(PretrainingStage):
+    """Pre-training by a weak decoder that rebuilds a text from its vector (RetroMAE, arXiv:2205.12035).
+
+    Attributes:
+        masked: share of the words that the encoder does not see.
+        decoder_masked: share of the text that each of the decoder's positions does not see.
+    """
 
     stage: Literal["retromae"]
     masked: Share = 0.3

@@ -13,7 +13,9 @@ from m3e.errors import ModelError, SettingsError
 from m3e.models import vocabulary
 from m3e.models.folder import save
 from m3e.models.loading import load
-from m3e.training.corpus import sample_texts, text_sources
+from m3e.training.corpus import sample_texts
+from m3e.training.planned_run import chosen_sources
+from m3e.training.pretraining import KINDS
 from m3e.training.stages.stage import StageReport, StageWork
 from m3e.training.tokenise import backend_tokenizer
 
@@ -45,8 +47,8 @@ def run(settings: CutStage, work: StageWork) -> StageReport:
         _check_is_xlm_r(before)
         keep = vocabulary.kept_pieces()
     else:
-        sources = text_sources(work.data, settings.rows)
-        texts, sets = sample_texts(sources, settings.texts, seed=work.seed, weights=settings.rows.weights)
+        sources = chosen_sources(work.data, settings.rows, KINDS, work.name)
+        texts, sets = sample_texts(sources, settings.texts, seed=work.seed)
         counts = piece_counts(before, texts)
         prompts = piece_counts(before, list((model.prompts or {}).values()))
         keep = vocabulary.needed_pieces(before, np.flatnonzero((counts >= settings.least) | (prompts > 0)).tolist())
