@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -49,6 +50,11 @@ class Known:
             positives.append(answers)
         self._pairs = np.unique(np.concatenate(pairs))
         self._queries, self._answers = _by_query(np.concatenate(queries), np.concatenate(positives))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all pairs."""
+        return hashlib.sha256(self._pairs.tobytes()).hexdigest()
 
     def positive(self, queries: Hashes, passages: Hashes) -> NDArray[np.bool_]:
         """Whether the texts of each pair of keys are a query and its positive, or the other way round."""

@@ -74,11 +74,20 @@ class MiningOptions:
     seed: int = 42
 
     def __post_init__(self) -> None:
+        self._check_negatives()
+        self._check_scores()
+        for option, value in (("--consistency", self.consistency), ("--pool", self.pool)):
+            if value is not None and value < 1:
+                raise SettingsError(f"{option} must be at least 1, not {value}")
+
+    def _check_negatives(self) -> None:
         first, stop = self.ranks
         if self.negatives < 0:
-            raise SettingsError(f"--negatives must not be negative, not {self.negatives}")
+            raise SettingsError(f"--negatives must not be below 0, and is {self.negatives}")
         if self.negatives == 0 and self.consistency is None:
             raise SettingsError("--negatives 0 leaves nothing to do; give --consistency, or mine at least 1")
+        if self.negatives == 0 and self.replace:
+            raise SettingsError("--replace would leave no negatives with --negatives 0; leave one of them out")
         if not 0 <= first < stop:
             raise SettingsError(f"--range {first}-{stop}: the first rank must be at least 0 and below the second")
         if self.negatives > stop - first:
@@ -87,15 +96,14 @@ class MiningOptions:
             )
         if self.sampling not in get_args(Sampling):
             raise SettingsError(f"--sampling {self.sampling!r} is not known; choose top or random")
+
+    def _check_scores(self) -> None:
         if self.relative_margin is not None and not 0 <= self.relative_margin <= 1:
             raise SettingsError(f"--relative-margin must be between 0 and 1, not {self.relative_margin:g}")
         if self.absolute_margin is not None and not 0 <= self.absolute_margin <= 2:
             raise SettingsError(f"--absolute-margin must be between 0 and 2, not {self.absolute_margin:g}")
         if self.max_score is not None and self.min_score is not None and self.min_score > self.max_score:
             raise SettingsError(f"--min-score {self.min_score:g} is above --max-score {self.max_score:g}")
-        for option, value in (("--consistency", self.consistency), ("--pool", self.pool)):
-            if value is not None and value < 1:
-                raise SettingsError(f"{option} must be at least 1, not {value}")
 
     def as_dict(self) -> dict[str, Any]:
         """The options as a JSON object."""

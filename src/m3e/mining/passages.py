@@ -120,12 +120,17 @@ class Passages:
         return len(self.keys)
 
     @property
+    def digest(self) -> str:
+        """Of all passages that are searched, and of their vectors."""
+        return hash_settings([part.vectors.fingerprint for part in self._searched])
+
+    @property
     def searched(self) -> int:
         """How many passages a search looks through."""
         return sum(len(part.numbers) for part in self._searched)
 
     def limit(self, count: int, seed: int, folder: Path) -> None:
-        """Search only ``count`` of the passages from now on, drawn by the seed; their vectors are copied to ``folder``."""
+        """Search only ``count`` of the passages from now on, drawn by the seed; ``folder`` gets their vectors."""
         if count >= len(self):
             return
         drawn = mixed(self.keys ^ mixed(np.array([seed], np.uint64)))
@@ -168,6 +173,4 @@ class Passages:
     def _parts(self, numbers: NDArray[np.int64]) -> list[_Part]:
         border = int(np.searchsorted(numbers, self.own))
         spans = [numbers[:border], numbers[border:]]
-        return [
-            _Part(folder, span) for folder, span in zip(self._folders, spans, strict=False) if len(span)
-        ]
+        return [_Part(folder, span) for folder, span in zip(self._folders, spans, strict=False) if len(span)]

@@ -100,10 +100,21 @@ class Rows:
     @cached_property
     def answers(self) -> Lists:
         """The positives of each query, of all its rows, in order and each once."""
-        width = np.int64(max(1, len(self.passages)))
-        pairs = np.unique(np.repeat(self.query, self.positives.lengths) * width + self.positives.values)
-        counts = np.bincount(pairs // width, minlength=len(self.queries))
-        return Lists(np.cumsum(counts), pairs % width)
+        counts = np.bincount(self._pairs // self._width, minlength=len(self.queries))
+        return Lists(np.cumsum(counts), self._pairs % self._width)
+
+    def answer_places(self, queries: Numbers, positives: Numbers) -> Numbers:
+        """Where in the values of :attr:`answers` each query's positive is."""
+        return np.searchsorted(self._pairs, queries * self._width + positives)
+
+    @property
+    def _width(self) -> np.int64:
+        return np.int64(max(1, len(self.passages)))
+
+    @cached_property
+    def _pairs(self) -> Numbers:
+        """Each query with each of its positives, as one number that sorts by the query."""
+        return np.unique(np.repeat(self.query, self.positives.lengths) * self._width + self.positives.values)
 
     def tables(self) -> Iterator[tuple[int, pa.Table]]:
         """The staged rows some thousand at a time, each time with the number of the first."""

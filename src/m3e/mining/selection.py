@@ -26,7 +26,7 @@ def may_be_ranked(known: Known, queries: Hashes, found: Hashes, absent: Mask) ->
         absent: where nothing was found.
     """
     own = np.broadcast_to(queries[:, None], found.shape)
-    counts = ~(absent | (found == own) | _repeated(found) | known.positive(own, found))
+    counts: Mask = ~(absent | (found == own) | _repeated(found) | known.positive(own, found))
     rows, columns = np.nonzero(counts)
     shared = known.sharing_an_answer(queries[rows], found[rows, columns])
     counts[rows[shared], columns[shared]] = False

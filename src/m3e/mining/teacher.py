@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from m3e.errors import ModelError
 from m3e.inference.encoder import batches_by_tokens
-from m3e.mining.provenance import ModelFacts, facts_of_model
+from m3e.mining.provenance import facts_of_model
 from m3e.models.fingerprint import fingerprint
 from m3e.retrieval.reranking import load_cross_encoder
 

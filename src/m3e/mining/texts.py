@@ -28,9 +28,7 @@ class TextFile:
         self.keys: NDArray[np.uint64] = np.load(folder / _KEYS, mmap_mode="r")
         self._ends: NDArray[np.int64] = np.load(folder / _ENDS, mmap_mode="r")
         raw = folder / _RAW
-        self._raw: NDArray[np.uint8] = (
-            np.memmap(raw, np.uint8, "r") if raw.stat().st_size else np.empty(0, np.uint8)
-        )
+        self._raw: NDArray[np.uint8] = np.memmap(raw, np.uint8, "r") if raw.stat().st_size else np.empty(0, np.uint8)
 
     def __len__(self) -> int:
         return len(self._ends)
