@@ -35,6 +35,9 @@ def mine(
     relative_margin: float = typer.Option(
         0.05, "--relative-margin", help="At least this share of the positive's cosine below it; 0: not above it."
     ),
+    no_relative_margin: bool = typer.Option(
+        False, "--no-relative-margin", help="Take also what is more like the query than its positive."
+    ),
     absolute_margin: float | None = typer.Option(
         None, "--absolute-margin", help="At least this much below the positive's cosine."
     ),
@@ -68,15 +71,15 @@ def mine(
 ) -> None:
     """Mine hard negatives with a model, and keep only positives that it believes; a killed run goes on."""
     from m3e.cli.finetune import parse_columns
-    from m3e.mining.mine import mine as run
-    from m3e.mining.mine import plan_mining
+    from m3e.mining.hard_negatives import mine as run
+    from m3e.mining.hard_negatives import plan_mining
     from m3e.mining.options import MiningOptions, parse_ranks
 
     options = MiningOptions(
         negatives=negatives,
         ranks=parse_ranks(ranks),
         sampling=sampling,  # type: ignore[arg-type]  # checked by the options
-        relative_margin=relative_margin,
+        relative_margin=None if no_relative_margin else relative_margin,
         absolute_margin=absolute_margin,
         max_score=max_score,
         min_score=min_score,
@@ -144,7 +147,7 @@ def score(
     """Write a teacher's scores beside the positives and negatives of rows; a killed run goes on."""
     from m3e.cli.finetune import parse_columns
     from m3e.mining.options import ScoringOptions
-    from m3e.mining.score import score as run
+    from m3e.mining.teacher_scores import score as run
 
     with progress("score") as draw:
         report = run(

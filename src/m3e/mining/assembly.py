@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from m3e.mining.embedding import cosines
 from m3e.mining.known import Known
-from m3e.mining.negatives import Mined
 from m3e.mining.options import MiningOptions
 from m3e.mining.output import DECIMALS, staged_table
 from m3e.mining.passages import Passages
 from m3e.mining.rows import Rows
+from m3e.mining.search import Mined
 
 
 class MinedRows:

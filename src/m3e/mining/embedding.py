@@ -61,7 +61,10 @@ class ModelEmbedder:
         self._encoder: Encoder | ApiEncoder = opened.encoder
         self._prompts = {"query": options.query_prompt, "passage": options.passage_prompt}
         self.settings: dict[str, Any] = {**opened.settings, "prompts": self._prompts}
-        self.facts = facts_of_model(plan.model, str(opened.settings.get("revision", opened.settings["model"])))
+        if isinstance(self._encoder, ApiEncoder):
+            self.facts = ModelFacts(self._encoder.name, self._encoder.revision)
+        else:
+            self.facts = facts_of_model(plan.model, opened.settings["model"])
         self.description = opened.description
         self.dimension = opened.dimension
 

@@ -154,7 +154,7 @@ def write_folder(
         write_json(folder / MANIFEST, written)
         card = dataset_card(written, out.resolve().name) + _steps_section(written["steps"])
         (folder / "README.md").write_text(card, encoding="utf-8")
-        write_marker(folder, step["step"], inputs=inputs, report=report())
+        write_marker(folder, f"data {step['step']}", inputs=inputs, report=report())
     remove_old_shards(out, written)
     return written
 

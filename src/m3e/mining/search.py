@@ -192,7 +192,7 @@ class _Search:
         most_known = int(self._rows.answers.lengths[start:stop].max(initial=0))
         needed = self._options.ranks[1] if self._options.negatives else 0
         k = max(needed, self._options.consistency or 0) + min(most_known, _MOST_KNOWN) + 1
-        return self._passages.search(np.asarray(self._vectors[start:stop]), k)
+        return self._passages.search(np.array(self._vectors[start:stop]), k)
 
     def _bars(
         self, start: int, positives: NDArray[np.int64], owners: NDArray[np.int64], consistent: Mask, asked: Mask

@@ -25,7 +25,7 @@ from m3e.mining.source import CONTRASTIVE, check_kind, finished, open_source, st
 from m3e.mining.teacher import CrossEncoderScorer, PairScorer, checked_scores
 from m3e.records import Kind
 
-STEP = "score"
+STEP = "data score"
 _PAIRS = "mining pairs"
 PAIRS_AT_ONCE = 2048
 
@@ -132,7 +132,7 @@ def score(
         model: whose cosine is the score: a name, folder or hub id, or ``api:BASE_URL#model``.
         reranker: instead of ``model`` a ``CrossEncoder`` (folder or hub id), whose scores are those of its
             ``predict``, or a function of pairs.
-        columns: see :func:`m3e.mining.mine.mine`, as for all that follow.
+        columns: see :func:`m3e.mining.hard_negatives.mine`, as for all that follow.
 
     Raises:
         DataError: a source that cannot be used.
@@ -169,7 +169,7 @@ def score(
             return [_entry(opened.path, place, entry, scored.get(entry["dataset"])) for entry in datasets]
 
         datasets = opened.manifest["datasets"]
-        step = {"step": STEP, "models": [teacher.facts.as_dict()], "options": options.as_dict()}
+        step = {"step": "score", "models": [teacher.facts.as_dict()], "options": options.as_dict()}
         write_folder(
             opened.path,
             out,

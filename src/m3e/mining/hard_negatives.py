@@ -13,19 +13,19 @@ from m3e.files import hash_file, hash_settings, read_json, write_json
 from m3e.mining.assembly import MinedRows
 from m3e.mining.embedding import Embedder, OnProgress, Side, mapped, open_embedder, write_vectors
 from m3e.mining.known import Known, given_pairs
-from m3e.mining.negatives import Knowledge, mine_set
 from m3e.mining.options import EmbeddingOptions, MiningOptions
 from m3e.mining.output import Entry, check_out, copy_set, write_file, write_folder, write_set
 from m3e.mining.passages import Corpus, Passages, read_corpus
 from m3e.mining.provenance import ModelFacts
 from m3e.mining.report import MiningReport, SetReport, spread
 from m3e.mining.rows import Rows
+from m3e.mining.search import Knowledge, mine_set
 from m3e.mining.source import CONTRASTIVE, MiningSource, check_kind, finished, open_source, staged, work_folder
 from m3e.mining.teacher import CrossEncoderScorer, PairScorer
 from m3e.records import Kind
 from m3e.retrieval.vector_folder import VectorFolder
 
-STEP = "mine"
+STEP = "data mine"
 
 _LICENCES = ("no", "unknown", "yes")
 
@@ -98,6 +98,7 @@ def plan_mining(
     corpus_field: str | None = None,
     columns: Mapping[str, str] | None = None,
     sets: Sequence[str] = (),
+    symmetric: bool = False,
     options: MiningOptions | None = None,
 ) -> list[dict[str, Any]]:
     """For each set that :func:`mine` would work on: rows, different queries and passages, and pairs to compare.
@@ -109,7 +110,7 @@ def plan_mining(
         SettingsError: as :func:`mine`.
     """
     options = options or MiningOptions()
-    opened = open_source(Path(source), CONTRASTIVE, columns=columns, sets=sets)
+    opened = open_source(Path(source), CONTRASTIVE, columns=columns, sets=sets, symmetric=symmetric)
     planned = []
     with tempfile.TemporaryDirectory() as folder:
         more = len(read_corpus(Path(corpus), Path(folder) / ".corpus", corpus_field).texts) if corpus else 0
@@ -191,7 +192,7 @@ class _Run:
             return [self._entry(entry, folder, mined.get(entry["dataset"])) for entry in manifest["datasets"]]
 
         step = {
-            "step": STEP,
+            "step": "mine",
             "models": [model.as_dict() for model in self._models()],
             "options": self._options.as_dict(),
             "corpus": self._corpus and {"name": self._corpus.name, "sha256": self._corpus.sha256},
