@@ -15,6 +15,7 @@ from m3e.errors import DataError, ModelError, OutputExistsError, SettingsError
 from m3e.mining import EmbeddingOptions, MiningOptions, mine
 from m3e.mining.hard_negatives import plan_mining
 from m3e.records import Kind
+from tests.fake_embeddings import FakeServer, vector_of
 from tests.mining.mining_rows import common_characters, pairs, read_jsonl, write_jsonl
 
 FP32 = EmbeddingOptions(dtype="fp32", device="cpu")
@@ -362,3 +363,18 @@ def test_a_plan_counts_and_leaves_nothing(tmp_path: Path) -> None:
         }
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_model_behind_an_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("M3E_CACHE", str(tmp_path / "cache"))
+    rows = pairs(15)
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    options = MiningOptions(negatives=2, scores=True, **LOOSE)
+    with FakeServer() as server:
+        report = mine(source, tmp_path / "m.jsonl", f"api:{server.url}#small", options)
+        with pytest.raises(SettingsError, match="runs on its server"):
+            mine(source, tmp_path / "n.jsonl", f"api:{server.url}#small", options, FP32)
+    assert report.models[0].name.startswith("small@")
+    for row in read_jsonl(tmp_path / "m.jsonl"):
+        vectors = [vector_of("small", text) for text in (row["query"], *row["neg"])]
+        assert row["neg_scores"] == pytest.approx([float(vectors[0] @ vector) for vector in vectors[1:]], abs=1e-5)
