@@ -27,6 +27,7 @@ TRANSLATIONS = [
     ("README.md", "README.en.md"),
     ("docs/数据格式.md", "docs/data-formats.md"),
     ("docs/数据管线.md", "docs/data-pipeline.md"),
+    ("docs/挖掘.md", "docs/mining.md"),
     ("docs/微调.md", "docs/fine-tuning.md"),
     ("docs/评测.md", "docs/evaluation.md"),
     ("docs/服务.md", "docs/serving.md"),

@@ -25,6 +25,7 @@ def test_the_surface_of_the_package() -> None:
         ("m3e.models", {"load"}),
         ("m3e.retrieval", {"index_file", "open_store", "search"}),
         ("m3e.evaluation", {"evaluate"}),
+        ("m3e.mining", {"mine", "score", "MiningOptions", "ScoringOptions", "EmbeddingOptions"}),
         ("uniem", {"FineTuner", "Uniem"}),
         ("uniem.finetuner", {"FineTuner"}),
         ("uniem.training_strategy", {"BitFitTraining", "FullParametersTraining", "PrefixTraining"}),

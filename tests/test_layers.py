@@ -80,7 +80,7 @@ def test_no_layer_imports_the_shim() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["m3e", "m3e.cli", "m3e.data.reading", "m3e.retrieval", "m3e.evaluation", "m3e.training"]
+    "module", ["m3e", "m3e.cli", "m3e.data.reading", "m3e.retrieval", "m3e.evaluation", "m3e.mining", "m3e.training"]
 )
 def test_importing_is_cheap(module: str) -> None:
     code = f"import sys, {module}; print([name for name in ('torch', 'mteb', 'daft') if name in sys.modules])"

@@ -50,6 +50,7 @@ def main() -> None:
         export,
         finetune,
         index,
+        mine,
         models,
         quickstart,
         report,

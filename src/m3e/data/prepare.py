@@ -110,7 +110,7 @@ def run_pipeline(
         (folder / "README.md").write_text(dataset_card(manifest, title), encoding="utf-8")
         # a set that failed is tried again by the next run
         write_marker(folder, STEP, inputs=None if failed else inputs, rows=manifest["rows_out"])
-    _remove_old_shards(out, manifest)
+    remove_old_shards(out, manifest)
     if not failed:
         shutil.rmtree(work)
     notes = [note for item in staged for note in item.notes]
@@ -247,7 +247,7 @@ def _text_count(staged: Staged, verdicts: NDArray[np.uint8]) -> int:
     return int(staged.column("texts")[verdicts == 0].sum())
 
 
-def _remove_old_shards(out: Path, manifest: dict[str, Any]) -> None:
+def remove_old_shards(out: Path, manifest: dict[str, Any]) -> None:
     """Shards of an earlier run in the same folder that this one did not write again."""
     current = {out / shard["file"] for entry in manifest["datasets"] for shard in entry["shards"]}
     for path in out.glob("*/[0-9][0-9][0-9][0-9][0-9].parquet"):

@@ -41,7 +41,7 @@ def write_shards(staged: Staged, verdicts: NDArray[np.uint8], folder: Path, seen
     many = staged.kind == Kind.TRIPLET and _has_many_negatives(staged, alive)
     folder.mkdir(parents=True, exist_ok=True)
     _add_hashes(staged, alive, seen)
-    shards = _Shards(folder)
+    shards = ShardWriter(folder)
     sizes = staged.column("size")
     for rows in _groups(_sorted_rows(staged, alive, sizes), sizes):
         size = int(sizes[rows["row"].to_numpy()].sum())
@@ -49,8 +49,12 @@ def write_shards(staged: Staged, verdicts: NDArray[np.uint8], folder: Path, seen
     return shards.close()
 
 
-class _Shards:
-    """Writes groups one after the other, and begins a new file where one is full."""
+class ShardWriter:
+    """Writes groups of rows one after the other, and begins a new file where one is full.
+
+    Args:
+        folder: of the shards; it exists.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -59,6 +63,7 @@ class _Shards:
         self._rows = self._bytes = 0
 
     def add(self, group: pa.Table, size: int) -> None:
+        """Write a group whose texts take ``size`` bytes."""
         if self._writer is not None and (self._rows + group.num_rows > SHARD_ROWS or self._bytes > SHARD_BYTES):
             self._finish()
         if self._writer is None:
@@ -69,6 +74,7 @@ class _Shards:
         self._bytes += size
 
     def close(self) -> list[dict[str, Any]]:
+        """End the last file; each shard's name, rows and SHA-256."""
         if self._writer is not None:
             self._finish()
         return self._written

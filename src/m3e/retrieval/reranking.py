@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from m3e.errors import ModelError, first_line
 from m3e.models.folder import quiet_libraries
 from m3e.models.loading import check_hub
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
 
 Reranker = Callable[[str, list[str]], Sequence[float]]
 """Scores of texts for a query, the greater the better."""
@@ -16,6 +20,25 @@ Reranker = Callable[[str, list[str]], Sequence[float]]
 
 def cross_encoder(name: str, *, device: str | None = None) -> Reranker:
     """A reranker from a sentence-transformers ``CrossEncoder`` with one output.
+
+    Args:
+        name: a folder, or a hub id.
+        device: ``cpu``, ``cuda``, …; ``None`` chooses.
+
+    Raises:
+        ModelError: it cannot be loaded, or scores more than one class.
+        HubUnreachableError: the name can only be a hub id, and the hub does not answer.
+    """
+    model = load_cross_encoder(name, device=device)
+
+    def score(query: str, texts: list[str]) -> list[float]:
+        return [float(value) for value in model.predict([(query, text) for text in texts], show_progress_bar=False)]
+
+    return score
+
+
+def load_cross_encoder(name: str, *, device: str | None = None) -> CrossEncoder:
+    """A ``CrossEncoder`` with one output.
 
     Args:
         name: a folder, or a hub id.
@@ -39,8 +62,4 @@ def cross_encoder(name: str, *, device: str | None = None) -> Reranker:
         raise ModelError(f"the reranker {name} cannot be loaded: {first_line(error)}") from error
     if model.config.num_labels != 1:
         raise ModelError(f"the reranker {name} scores {model.config.num_labels} classes; one with one score is wanted")
-
-    def score(query: str, texts: list[str]) -> list[float]:
-        return [float(value) for value in model.predict([(query, text) for text in texts], show_progress_bar=False)]
-
-    return score
+    return model
