@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,9 @@ class LoraTraining:
 
         encoder = transformer_of(model, "LoRA")
         config = LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules="all-linear")
-        model[0].model = get_peft_model(encoder, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that it gave up
+            model[0].model = get_peft_model(encoder, config)
 
     def finish(self, model: SentenceTransformer) -> None:
         """Merge the adapters, so that a plain model is left."""
