@@ -24,6 +24,23 @@ STEP = "text vectors"
 TEXTS_A_PART = 16_384
 
 
+def encoder_for(name: str | Path, device: str | None, max_length: int | None = None) -> Encoder:
+    """An encoder whose vectors a stopped run finds the same again: no backend is chosen by how fast it is today.
+
+    Args:
+        max_length: tokens that training sees of a text; a longer rest says nothing about what it learns.
+    """
+    from m3e.inference import Encoder
+    from m3e.models import load
+
+    model = load(name, device=device)
+    if getattr(model[0], "model", None) is None:
+        return Encoder(model)
+    if max_length is not None and max_length < (model.max_seq_length or max_length + 1):
+        model.max_seq_length = max_length
+    return Encoder(model, backend="torch")
+
+
 def planned_vectors(
     encoder: Encoder,
     sources: Sequence[Source],

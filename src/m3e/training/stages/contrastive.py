@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from m3e.inference import Encoder
 from m3e.records import Kind
 from m3e.training.cached_loss import EmbeddingLoss
 from m3e.training.losses import DIRECTIONS
 from m3e.training.named_losses import loss_named
 from m3e.training.planned_run import Batches, Losses, run_planned
-from m3e.training.planned_vectors import planned_vectors
+from m3e.training.planned_vectors import encoder_for, planned_vectors
 from m3e.training.stages.stage import Ingredient, StageReport, StageWork
 from m3e.training.text_vectors import TextVectors
 
@@ -58,7 +57,7 @@ def _guide(settings: ContrastiveStage, work: StageWork, batches: Batches) -> Tex
     if settings.false_negative_margin is None and not settings.preserve:
         return None
     ids, vectors = planned_vectors(
-        Encoder(str(work.start()), device=work.device),
+        encoder_for(work.start(), work.device, settings.batch.max_length),
         batches.sources,
         batches.store,
         batches.plan,

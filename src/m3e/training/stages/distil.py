@@ -8,12 +8,11 @@ import numpy as np
 
 from m3e.data.staging import TEXT_KIND
 from m3e.files import read_marker
-from m3e.inference import Encoder
 from m3e.records import Kind
 from m3e.training.base import teacher_ingredient
 from m3e.training.named_losses import loss_named
 from m3e.training.planned_run import Batches, Losses, run_planned
-from m3e.training.planned_vectors import planned_vectors
+from m3e.training.planned_vectors import encoder_for, planned_vectors
 from m3e.training.stages.stage import Ingredient, StageReport, StageWork
 from m3e.training.teacher_vectors import write_targets
 from m3e.training.text_vectors import TextVectors
@@ -53,7 +52,7 @@ def _teacher(
 ) -> tuple[TextVectors, Ingredient]:
     """The teacher's vectors, centred and in the student's dimension, and what it is."""
     name = work.find_model(settings.teacher)
-    encoder = Encoder(str(name), device=work.device)
+    encoder = encoder_for(name, work.device, settings.batch.max_length)
     ingredient = teacher_ingredient(settings.teacher, name, settings.licence, settings.commercial, encoder.model)
     folder = work.folder / "teacher"
     ids, vectors = planned_vectors(
