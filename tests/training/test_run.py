@@ -146,6 +146,14 @@ def test_commercial_fails_closed(mini_folder: Path, data: Path, tmp_path: Path) 
     assert (free.licence, free.commercial) == ("other", "unknown")
 
 
+def test_short_training_leaves_the_length(mini_folder: Path, data: Path, tmp_path: Path) -> None:
+    from m3e import load
+
+    report = run(recipe(mini_folder, data, stage("contrastive", batch={"size": 8, "max_length": 8})), tmp_path / "out")
+    assert report.stages["contrastive"].facts["maximum length"] == 8
+    assert load(report.model).max_seq_length == load(mini_folder).max_seq_length
+
+
 def test_a_base_that_is_not_there(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"base\.model"):
         run(recipe(tmp_path / "nowhere", data, stage("contrastive")), tmp_path / "out")

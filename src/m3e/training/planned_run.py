@@ -161,6 +161,7 @@ def run_planned(
     sources = chosen_sources(work.data, settings.rows, kinds, work.name)
     model = load(work.start(), device=work.device)
     own = _own_prompts(prompts or {}, sources, work.name)
+    own_length = model.max_seq_length  # a stage may train on short texts; the model keeps reading long ones
     strategy = prepare_model(model, settings, work.seed)
     schedule = settings.schedule
     with first_process_first():
@@ -171,6 +172,8 @@ def run_planned(
     report = train_on(model, settings, batches, losses, work, strategy)
     if is_first_process():
         model.prompts = {**(model.prompts or {}), **prompts_by_set(own)}
+        if encoder_of(model) is not None:
+            model.max_seq_length = own_length
         save(model, work.target, step="stage")
     wait_for_all()
     return replace(report, ingredients=ingredients)
