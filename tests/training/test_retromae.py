@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,12 @@ import torch
 
 from m3e import load
 from m3e.errors import SettingsError
-from m3e.training import retromae
+from m3e.training import retromae, token_prediction
 from m3e.training.forward import training_form
 from m3e.training.masking import mask_words
 from m3e.training.retromae import EnhancedDecoder, RetroMaeLoss, visible_tokens
 from m3e.training.token_prediction import TokenPrediction
+from tests.training import masked_worker
 from tests.training.masked_model import tokens_of, write_masked
 
 TEXTS = ["今天天气很好我们去公园", "怎么退货", "abc def地址", "快递到哪了，发票在这里有会员积分", "猫"]
@@ -130,7 +134,7 @@ def test_loss_and_gradients_are_those_of_a_plain_loop(
         torch.manual_seed(7)
         found = loss(batch)
         found.backward()
-    assert float(found) == pytest.approx(expected.item(), abs=1e-9)
+    assert found.item() == pytest.approx(expected.item(), abs=1e-9)
     assert {name for name, value in named.items() if value.grad is not None} == set(wanted)
     for name, gradient in wanted.items():
         assert torch.allclose(named[name].grad, gradient, atol=1e-9), name
@@ -150,6 +154,32 @@ def test_the_decoders_gradient_reaches_the_encoder_through_the_vector_alone(tmp_
     )
     loss(tokens_of(model, TEXTS))
     assert all(layer.output.dense.weight.grad is None for layer in model[0].model.encoder.layer)
+
+
+def test_two_processes_are_one_on_the_joined_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((token_prediction, "mask_words"), (retromae, "visible_tokens")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # the worker puts its own there
+    folder = write_masked(tmp_path / "model")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.training.masked_worker", str(rank), port, str(folder)],
+            cwd=Path(__file__).parent.parent.parent,
+            stderr=subprocess.PIPE,
+        )
+        for rank in (0, 1)
+    ]
+    for worker in workers:
+        _, errors = worker.communicate(timeout=240)
+        assert worker.returncode == 0, errors.decode()[-2000:]
+    value, gradients = masked_worker.gradients_of(folder, 0, 1)
+    for rank in (0, 1):
+        found, others = torch.load(tmp_path / f"rank-{rank}.pt")
+        assert found == pytest.approx(value, abs=1e-9)
+        assert others.keys() == gradients.keys()
+        assert all(torch.allclose(others[name], each, atol=1e-9) for name, each in gradients.items())
 
 
 def test_positions_start_as_the_encoders(tmp_path: Path) -> None:

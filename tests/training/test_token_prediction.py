@@ -125,7 +125,7 @@ def test_loss_and_gradients_are_those_of_a_plain_loop(
         torch.manual_seed(7)
         found = loss(tokens_of(model, TEXTS))
         found.backward()
-    assert float(found) == pytest.approx(expected.item(), abs=1e-9)
+    assert found.item() == pytest.approx(expected.item(), abs=1e-9)
     assert {name for name, value in parameters.items() if value.grad is not None} == set(wanted)
     for name, gradient in wanted.items():
         assert torch.allclose(parameters[name].grad, gradient, atol=1e-9), name

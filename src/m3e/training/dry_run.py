@@ -231,7 +231,7 @@ def _memory(stage: Any, shape: Shape, length: int) -> int:
     trained = shape.parameters if lora is None else 18 * lora.rank * shape.hidden_size * shape.num_hidden_layers
     budget = stage.batch.token_budget or 4096
     activations = activation_bytes(shape, max(1, budget // length), length, 2)
-    return 4 * shape.parameters + 12 * trained + activations + 8 * stage.batch.size * shape.hidden_size
+    return int(4 * shape.parameters + 12 * trained + activations + 8 * stage.batch.size * shape.hidden_size)
 
 
 def _seconds(stage: Any, shape: Shape, tokens: int, device: str | None) -> float:
