@@ -178,7 +178,7 @@ def _words(kind: TokenizerKind) -> str:
         words = [r"\p{Han}+", r"\p{Lu}+(?!\p{Ll})", r"\p{Lu}?[\p{Ll}\p{M}]+", r"[\p{L}\p{M}]+"]
     else:  # each letter that has no suffix form stands alone, so that an unknown one is alone in being unknown
         words = ["[A-Z]+(?![a-z])", "[A-Z]?[a-z]+"]
-    return "|".join([operators, *words, " +", r"(?m:.)"])
+    return "|".join([*words, operators, " +", r"(?m:.)"])
 
 
 def _trainer(kind: TokenizerKind, size: int, alphabet: list[str]) -> Any:

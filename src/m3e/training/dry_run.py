@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ from m3e.files import read_json
 from m3e.machine import bf16_is_fast, machine
 from m3e.models.names import known_models
 from m3e.training.memory import activation_bytes
-from m3e.training.recipe import SCRATCH, Recipe, TrainedStage
+from m3e.training.recipe import SCRATCH, PretrainingStage, Recipe, TrainedStage
 from m3e.training.run import preset_of
 from m3e.training.sources import read_sources
 
 TOKENS_A_TEXT = {"s2s": 24, "s2p": 110, "s2c": 90}
 """Mean tokens of a text by the category of its set, where nothing better is known: the catalogue's sets, measured."""
+
+TEXTS_A_ROW = {"text": 1, "triplet": 3, "ranked": 6}
+"""Where it is not two."""
 
 FLOPS_A_SECOND = {"amx": 1.0e12, "avx512_bf16": 1.5e11, "none": 6.0e10}
 """What training reaches on two cores, by the processor's bf16; a GPU's are asked for."""
@@ -142,6 +145,11 @@ def _sets(recipe: Recipe) -> tuple[list[SetSize], bool, list[str]]:
 
 def _shape(recipe: Recipe) -> tuple[Shape | None, str]:
     base = recipe.base
+    if base.shape is not None:
+        wanted = base.shape
+        feed = wanted.intermediate or 4 * wanted.hidden
+        own = Shape(wanted.hidden, wanted.layers, wanted.heads, feed, 0)
+        return replace(own, parameters=own.computed), f"base: new weights, {own.computed:,} without embeddings"
     name = base.preset if base.model == SCRATCH else base.model
     config = Path(base.model) / "config.json"
     if config.is_file():
@@ -173,7 +181,7 @@ def _shape_of_config(path: Path) -> Shape:
 def _plan_stage(
     stage: Any, name: str, sets: Sequence[SetSize], shape: Shape | None, *, prepared: bool, device: str | None
 ) -> StagePlan:
-    if not isinstance(stage, TrainedStage):
+    if not isinstance(stage, TrainedStage | PretrainingStage):
         return StagePlan(name, stage.stage)
     if stage.rows.folder is not None:
         sources = read_sources(stage.rows.folder)
@@ -185,16 +193,18 @@ def _plan_stage(
     ]
     if prepared:
         chosen = [each for each in chosen if each.kind in _kinds(stage)]
-    caps = {each.name: min(each.rows, stage.batch.caps.get(each.name, stage.batch.cap or each.rows)) for each in chosen}
+    single = isinstance(stage, PretrainingStage)  # takes texts, each once: as many at most
+    sizes = {each.name: each.rows * (TEXTS_A_ROW.get(each.kind, 2) if single else 1) for each in chosen}
+    caps = {name: min(size, stage.batch.caps.get(name, stage.batch.cap or size)) for name, size in sizes.items()}
     rows = sum(caps.values())
-    steps = sum(count // stage.batch.size for count in caps.values())
+    steps = -(-rows // stage.batch.size) if single else sum(count // stage.batch.size for count in caps.values())
     if stage.schedule.steps is not None:
         steps = min(steps, stage.schedule.steps) if steps else stage.schedule.steps
     steps *= stage.schedule.epochs
     drawn = steps * stage.batch.size
     if not rows:
         return StagePlan(name, stage.stage, note="no rows are known for it yet")
-    columns = 1 if stage.stage in ("mlm", "retromae") else 2
+    columns = 1 if single else 2
     limit = stage.batch.max_length or 512
     mean = sum(caps[each.name] * min(limit, TOKENS_A_TEXT.get(each.category, 60)) for each in chosen) / rows
     tokens = int(drawn * columns * mean)
@@ -205,7 +215,7 @@ def _plan_stage(
     )
 
 
-def _kinds(stage: TrainedStage) -> tuple[str, ...]:
+def _kinds(stage: Any) -> tuple[str, ...]:
     """Kinds of records that a stage takes."""
     kind = stage.stage
     if kind == "contrastive":
@@ -215,21 +225,20 @@ def _kinds(stage: TrainedStage) -> tuple[str, ...]:
     return ("pair", "triplet", "ranked", "scored_pair", "text")
 
 
-def _memory(stage: TrainedStage, shape: Shape, length: int) -> int:
+def _memory(stage: Any, shape: Shape, length: int) -> int:
     """Weights, gradients and Adam's two moments in fp32, the activations of a mini-batch, all vectors of a batch."""
-    trained = (
-        shape.parameters if stage.lora is None else 18 * stage.lora.rank * shape.hidden_size * shape.num_hidden_layers
-    )
+    lora = getattr(stage, "lora", None)
+    trained = shape.parameters if lora is None else 18 * lora.rank * shape.hidden_size * shape.num_hidden_layers
     budget = stage.batch.token_budget or 4096
     activations = activation_bytes(shape, max(1, budget // length), length, 2)
-    return 4 * shape.parameters + 12 * trained + activations + 8 * stage.batch.size * shape.hidden_size
+    return int(4 * shape.parameters + 12 * trained + activations + 8 * stage.batch.size * shape.hidden_size)
 
 
-def _seconds(stage: TrainedStage, shape: Shape, tokens: int, device: str | None) -> float:
+def _seconds(stage: Any, shape: Shape, tokens: int, device: str | None) -> float:
     """Three passes' work at what this machine reaches in training; a second forward where memory wants it."""
     import torch
 
-    passes = 6 if stage.lora is None else 5
+    passes = 6 if getattr(stage, "lora", None) is None else 5
     work = passes * shape.computed * tokens
     if (device or "").startswith("cuda") or (device is None and torch.cuda.is_available()):
         return work / GPU_FLOPS_A_SECOND

@@ -119,7 +119,7 @@ def run_recipe(
     _check_policy(recipe, read_manifest(data), [*report.ingredients, *_teachers(recipe)])
     model = base
     finished: dict[str, Path] = {}
-    chain = _fingerprint(base) if base else "scratch"
+    chain = _fingerprint(base) if base else hash_settings(recipe.base.model_dump(mode="json"))
     for number, (stage, name) in enumerate(zip(recipe.stages, recipe.stage_names, strict=True), start=1):
         work = StageWork(
             name=name,
@@ -128,6 +128,7 @@ def run_recipe(
             base=base,
             data=data,
             models=dict(finished),
+            from_scratch=None if base else recipe.base,
             seed=recipe.seed,
             device=options.device,
             precision=recipe.precision,

@@ -147,7 +147,7 @@ class MaskedTokenLoss(nn.Module):
             positions += mini.ids.size
             features = features_of(self.model, mini, words, self.precision)
             guesses = self._guesses(features, mini, batch, hidden, words)
-            total += self._score(guesses, counts)
+            total = total + self._score(guesses, counts)
         if words is not None and torch.is_grad_enabled():
             words.add_gradient()
         self.work.add(batch, positions, 0)
@@ -191,10 +191,11 @@ class MaskedTokenLoss(nn.Module):
                 part = slice(start, start + self._tokens_at_once)
                 with torch.autocast(leaf.device.type, dtype=torch.bfloat16, enabled=self.precision != "fp32"):
                     scores = self.head(leaf[part])
-                loss = nn.functional.cross_entropy(scores.float(), ids[part], reduction="sum") / count
+                scores = scores.float() if scores.dtype is torch.bfloat16 else scores
+                loss = nn.functional.cross_entropy(scores, ids[part], reduction="sum") / count
                 if backward:
                     loss.backward()  # type: ignore[no-untyped-call]
-                total += loss.detach()
+                total = total + loss.detach()
             if leaf.grad is not None:
                 states.append(hidden)
                 gradients.append(leaf.grad)

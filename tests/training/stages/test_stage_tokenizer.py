@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from m3e.files import read_json
 from m3e.models.loading import unknown_rate
 from m3e.models.scratch import PRESETS
 from m3e.records import Kind, Pair
-from m3e.training.corpus import sample_texts, text_sources
+from m3e.training.corpus import sample_texts
 from m3e.training.recipe import Base, Rows, TokenizerStage, parse_recipe
 from m3e.training.recipe import Shape as RecipeShape
 from m3e.training.sources import read_sources, shard_rows
@@ -130,7 +131,9 @@ def test_samples_are_different_texts_in_an_order_that_the_seed_decides(data: Pat
 def test_weights_decide_how_many_texts_a_set_gives(data: Path) -> None:
     sources = read_sources(data)[:2]
     _, even = sample_texts(sources, 100, seed=1)
-    _, heavy = sample_texts(sources, 100, seed=1, weights={"a": 3.0})
+    _, heavy = sample_texts([replace(sources[0], weight=3.0), sources[1]], 100, seed=1)
+    _, without = sample_texts([replace(sources[0], weight=0.0), sources[1]], 100, seed=1)
+    assert without == {"b": 100}
     assert heavy["a"] / heavy["b"] == pytest.approx(3 * even["a"] / even["b"], rel=0.15)
 
 
@@ -142,10 +145,10 @@ def test_a_text_of_two_sets_is_drawn_once(tmp_path: Path) -> None:
     assert sets == {"first": 40, "second": 2}
 
 
-def test_sets_by_name(data: Path) -> None:
-    assert [source.name for source in text_sources(data, Rows(sets=("b", "a"), without=("a",)))] == ["b"]
-    assert [source.name for source in text_sources(data, Rows(weights={"a": 0, "c": 0}))] == ["b", "d"]
-    with pytest.raises(SettingsError, match=r"rows\.without names 'x', which .* has not; it has a, b, c, d"):
-        text_sources(data, Rows(without=("x",)))
-    with pytest.raises(SettingsError, match="leave no data set"):
-        text_sources(data, Rows(sets=("a",), without=("a",)))
+def test_sets_are_chosen_by_the_stages_rows(data: Path, tmp_path: Path) -> None:
+    done = work(data, tmp_path, from_scratch=MINI)
+    chosen = TokenizerStage(stage="tokenizer", kind="wordpiece", vocabulary=7300, rows=Rows(sets=("a", "c")))
+    assert set(run(chosen, done).sets) == {"a", "c"}
+    wrong = TokenizerStage(stage="tokenizer", rows=Rows(without=("x",)))
+    with pytest.raises(SettingsError, match=r"stages\.tokenizer\.rows\.without names 'x', .* it has: a, b, c, d"):
+        run(wrong, done)
