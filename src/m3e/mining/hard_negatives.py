@@ -81,7 +81,7 @@ def mine(
     with work_folder(out, work) as folder:
         embedder = open_embedder(str(model), embedding, folder)
         say(embedder.description)
-        scorer = CrossEncoderScorer(reranker, device=embedding.device) if isinstance(reranker, str) else reranker
+        scorer = _scorer(reranker, embedding) if isinstance(reranker, str) else reranker
         run = _Run(opened, folder, embedder, options, scorer, on_progress, say)
         corpus_path = Path(corpus) if corpus is not None else None
         inputs = run.inputs(corpus_path, corpus_field)
@@ -89,6 +89,10 @@ def mine(
             return MiningReport.of_dict(marker["report"], out)
         run.prepare(read_corpus(corpus_path, folder / ".corpus", corpus_field) if corpus_path else None)
         return run.write_folder(out, inputs) if opened.prepared else run.write_file(out)
+
+
+def _scorer(name: str, options: EmbeddingOptions) -> CrossEncoderScorer:
+    return CrossEncoderScorer(name, device=options.device, batch_tokens=options.batch_tokens)
 
 
 def plan_mining(
@@ -216,8 +220,8 @@ class _Run:
         rows = self._rows[entry["dataset"]]
         written = write_set(folder, entry, mined.tables(), self._kind(rows), many_negatives=_has_many(rows))
         self._note_set(rows, mined.counts)
-        dropped = mined.counts["inconsistent_rows"]
-        written["dropped"] = {**entry["dropped"], **({"inconsistent": dropped} if dropped else {})}
+        dropped = Counter({"inconsistent": mined.counts["inconsistent_rows"], **rows.reading["dropped"]})
+        written["dropped"] = dict(+(Counter(entry["dropped"]) + dropped))
         if self._corpus is not None and mined.counts["mined"]:
             # a file states no licence, so what is made with it is not known to be free
             written["commercial"] = min(entry.get("commercial", "unknown"), "unknown", key=_LICENCES.index)
