@@ -22,12 +22,11 @@ from m3e.mining.rows import Rows
 from m3e.mining.search import Knowledge, mine_set
 from m3e.mining.source import CONTRASTIVE, MiningSource, check_kind, finished, open_source, staged, work_folder
 from m3e.mining.teacher import CrossEncoderScorer, PairScorer
+from m3e.models.licences import strictest
 from m3e.records import Kind
 from m3e.retrieval.vector_folder import VectorFolder
 
 STEP = "data mine"
-
-_LICENCES = ("no", "unknown", "yes")
 
 
 def mine(
@@ -224,7 +223,7 @@ class _Run:
         written["dropped"] = dict(+(Counter(entry["dropped"]) + dropped))
         if self._corpus is not None and mined.counts["mined"]:
             # a file states no licence, so what is made with it is not known to be free
-            written["commercial"] = min(entry.get("commercial", "unknown"), "unknown", key=_LICENCES.index)
+            written["commercial"] = strictest((entry.get("commercial", "unknown"), "unknown"))
             written["licence"] = f"{entry.get('licence', 'not stated')}; negatives of {self._corpus.name}: not stated"
         return written
 
