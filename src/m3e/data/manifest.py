@@ -31,8 +31,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def commercial_use(manifest: Mapping[str, Any]) -> str:
-    """Whether the terms of all data sets with rows allow commercial use: ``yes``, ``no`` or ``unknown``."""
+    """Whether the terms of all data sets with rows allow commercial use: ``yes``, ``no`` or ``unknown``.
+
+    The terms of models that made some of the data (``steps``, by ``m3e.mining``) count too.
+    """
     terms = {entry.get("commercial") or "unknown" for entry in manifest["datasets"] if entry["rows_out"]}
+    terms |= {model.get("commercial") or "unknown" for step in manifest.get("steps", []) for model in step["models"]}
     return next((term for term in ("no", "unknown") if term in terms), "yes")
 
 

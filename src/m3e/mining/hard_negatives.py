@@ -22,12 +22,11 @@ from m3e.mining.rows import Rows
 from m3e.mining.search import Knowledge, mine_set
 from m3e.mining.source import CONTRASTIVE, MiningSource, check_kind, finished, open_source, staged, work_folder
 from m3e.mining.teacher import CrossEncoderScorer, PairScorer
+from m3e.models.licences import strictest
 from m3e.records import Kind
 from m3e.retrieval.vector_folder import VectorFolder
 
 STEP = "data mine"
-
-_LICENCES = ("no", "unknown", "yes")
 
 
 def mine(
@@ -81,7 +80,7 @@ def mine(
     with work_folder(out, work) as folder:
         embedder = open_embedder(str(model), embedding, folder)
         say(embedder.description)
-        scorer = CrossEncoderScorer(reranker, device=embedding.device) if isinstance(reranker, str) else reranker
+        scorer = _scorer(reranker, embedding) if isinstance(reranker, str) else reranker
         run = _Run(opened, folder, embedder, options, scorer, on_progress, say)
         corpus_path = Path(corpus) if corpus is not None else None
         inputs = run.inputs(corpus_path, corpus_field)
@@ -89,6 +88,10 @@ def mine(
             return MiningReport.of_dict(marker["report"], out)
         run.prepare(read_corpus(corpus_path, folder / ".corpus", corpus_field) if corpus_path else None)
         return run.write_folder(out, inputs) if opened.prepared else run.write_file(out)
+
+
+def _scorer(name: str, options: EmbeddingOptions) -> CrossEncoderScorer:
+    return CrossEncoderScorer(name, device=options.device, batch_tokens=options.batch_tokens)
 
 
 def plan_mining(
@@ -216,11 +219,11 @@ class _Run:
         rows = self._rows[entry["dataset"]]
         written = write_set(folder, entry, mined.tables(), self._kind(rows), many_negatives=_has_many(rows))
         self._note_set(rows, mined.counts)
-        dropped = mined.counts["inconsistent_rows"]
-        written["dropped"] = {**entry["dropped"], **({"inconsistent": dropped} if dropped else {})}
+        dropped = Counter({"inconsistent": mined.counts["inconsistent_rows"], **rows.reading["dropped"]})
+        written["dropped"] = dict(+(Counter(entry["dropped"]) + dropped))
         if self._corpus is not None and mined.counts["mined"]:
             # a file states no licence, so what is made with it is not known to be free
-            written["commercial"] = min(entry.get("commercial", "unknown"), "unknown", key=_LICENCES.index)
+            written["commercial"] = strictest((entry.get("commercial", "unknown"), "unknown"))
             written["licence"] = f"{entry.get('licence', 'not stated')}; negatives of {self._corpus.name}: not stated"
         return written
 

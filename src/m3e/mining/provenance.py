@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from m3e.data.manifest import MANIFEST, commercial_use, read_manifest
+from m3e.models import licences
 from m3e.models.loading import resolve_name
-from m3e.models.names import local_models
+from m3e.models.names import known_models
+from m3e.models.readme import read_card
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,13 @@ class ModelFacts:
 
 
 def facts_of_model(model: str, fingerprint: str) -> ModelFacts:
-    """What is known of a model: of ours from their list, of a folder from its model card."""
-    known = local_models().get(model)
-    if known is not None and not Path(model).is_dir():
+    """What is known of a model: of a named one from the list, else from its card and the data it was trained on."""
+    folder = Path(model).expanduser()
+    known = None if folder.is_dir() else known_models().get(model)
+    if known is not None:
         return ModelFacts(model, fingerprint, known.licence, known.commercial)
-    return ModelFacts(resolve_name(model), fingerprint, stated_licence(Path(model)) or "not stated")
-
-
-def stated_licence(folder: Path) -> str | None:
-    """The licence that the head of a model folder's ``README.md`` states, where it has one."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return None
-    _, *parts = card.read_text(encoding="utf-8", errors="replace").split("---\n")
-    try:
-        head = yaml.safe_load(parts[0]) if parts else None
-    except yaml.YAMLError:
-        return None
-    licence = head.get("license") if isinstance(head, dict) else None
-    return licence if isinstance(licence, str) and licence not in ("other", "unknown") else None
+    stated = read_card(model).licence
+    terms: list[str] = [licences.commercial_use(stated or "")]
+    if (folder / MANIFEST).is_file():
+        terms.append(commercial_use(read_manifest(folder)))
+    return ModelFacts(resolve_name(model), fingerprint, stated or "not stated", licences.strictest(terms))

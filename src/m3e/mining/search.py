@@ -35,6 +35,7 @@ STEP = "mining search"
 QUERIES_AT_ONCE = 8192
 _RERANKED_AT_ONCE = 512  # a reranker is slow, and what it said of a block is lost by a kill within it
 _MOST_KNOWN = 1000
+_CANDIDATES_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def mine_set(
     search = _Search(rows, query_vectors, passages, knowledge, options, reranker)
     state = _State(folder, rows, options, inputs)
     total = len(rows.queries)
-    step = QUERIES_AT_ONCE if reranker is None else _RERANKED_AT_ONCE
+    most = QUERIES_AT_ONCE if reranker is None else _RERANKED_AT_ONCE
+    step = max(1, min(most, _CANDIDATES_AT_ONCE // search.candidates))
     for start in range(state.done, total, step):
         on_progress(start, total, "search queries")
         stop = min(start + step, total)
@@ -144,7 +146,11 @@ class _State:
 
 
 class _Search:
-    """A block of queries: what is found, what may be taken, what is taken."""
+    """A block of queries: what is found, what may be taken, what is taken.
+
+    Attributes:
+        candidates: passages that are looked for, for each query.
+    """
 
     def __init__(
         self,
@@ -161,6 +167,10 @@ class _Search:
         self._knowledge = knowledge
         self._options = options
         self._reranker = reranker
+        needed = options.ranks[1] if options.negatives else 0
+        most_known = int(rows.answers.lengths.max(initial=0))
+        # what is known is found, too, and taken out
+        self.candidates = max(needed, options.consistency or 0) + min(most_known, _MOST_KNOWN) + 1
 
     def block(self, start: int, stop: int) -> _Found:
         answers, options = self._rows.answers, self._options
@@ -168,7 +178,7 @@ class _Search:
         owners = answers.owners(start, stop)
         positive_scores = cosines(self._vectors, self._passages.vectors, owners, positives)
         owners = owners - start
-        scores, numbers = self._search(start, stop)
+        scores, numbers = self._passages.search(np.array(self._vectors[start:stop]), self.candidates)
         queries, found = self._rows.queries.keys[start:stop], self._passages.keys[numbers]
         counts = may_be_ranked(self._knowledge.known, queries, found, np.zeros(found.shape, np.bool_))
         consistent = np.ones(len(positives), np.bool_)
@@ -187,12 +197,6 @@ class _Search:
         return _Found(
             taken(numbers, columns, -1), taken(scores, columns, np.nan), positive_scores, consistent, +skipped
         )
-
-    def _search(self, start: int, stop: int) -> tuple[Scores, NDArray[np.int64]]:
-        most_known = int(self._rows.answers.lengths[start:stop].max(initial=0))
-        needed = self._options.ranks[1] if self._options.negatives else 0
-        k = max(needed, self._options.consistency or 0) + min(most_known, _MOST_KNOWN) + 1
-        return self._passages.search(np.array(self._vectors[start:stop]), k)
 
     def _bars(
         self, start: int, positives: NDArray[np.int64], owners: NDArray[np.int64], consistent: Mask, asked: Mask

@@ -14,7 +14,7 @@ from m3e.data.manifest import MANIFEST, read_manifest
 from m3e.data.pipeline import SetPlan
 from m3e.data.sets import plan_of_path, plans_of_paths
 from m3e.data.staging import TEXT_KIND
-from m3e.errors import DataError, SettingsError
+from m3e.errors import DataError, M3EError, SettingsError
 from m3e.files import check_output_folder, read_marker, write_marker
 from m3e.mining.output import Entry
 from m3e.mining.rows import Rows, stage_rows
@@ -122,7 +122,7 @@ def check_kind(rows: Rows, kinds: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def work_folder(out: Path, chosen: Path | None) -> Iterator[Path]:
-    """Yield the folder of vectors and results; one beside ``out`` is removed when the block ends well.
+    """Yield the folder of vectors and results; one beside ``out`` is removed when the block ends well or had none.
 
     Raises:
         OutputExistsError: the chosen folder holds something else.
@@ -137,6 +137,10 @@ def work_folder(out: Path, chosen: Path | None) -> Iterator[Path]:
         yield folder
         if chosen is None:
             shutil.rmtree(folder)
+    except M3EError:
+        if chosen is None and not any(path.suffix != ".json" for path in folder.rglob("*") if path.is_file()):
+            shutil.rmtree(folder)
+        raise
     except OSError as error:
         raise SettingsError(
             f"{error.filename or folder} cannot be written: {error.strerror or error}; mend that, and the same command "

@@ -26,9 +26,11 @@ class TextFile:
     def __init__(self, folder: Path, digest: str) -> None:
         self.digest = digest
         self.keys: NDArray[np.uint64] = np.load(folder / _KEYS, mmap_mode="r")
-        self._ends: NDArray[np.int64] = np.load(folder / _ENDS, mmap_mode="r")
+        # as plain arrays, whose single items come sooner
+        self._ends: NDArray[np.int64] = np.asarray(np.load(folder / _ENDS, mmap_mode="r"))
         raw = folder / _RAW
-        self._raw: NDArray[np.uint8] = np.memmap(raw, np.uint8, "r") if raw.stat().st_size else np.empty(0, np.uint8)
+        mapped = np.memmap(raw, np.uint8, "r") if raw.stat().st_size else np.empty(0, np.uint8)
+        self._raw: NDArray[np.uint8] = np.asarray(mapped)
 
     def __len__(self) -> int:
         return len(self._ends)
