@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -61,15 +62,30 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except M3EError as error:
-        complain(str(error))
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        complain("stopped")
-        sys.exit(130)
+        _end("stopped", 130)
     except Exception as error:
         # typer's usage errors have no public base class; all of them, and nothing else, can format themselves
-        if not hasattr(error, "format_message"):
+        if hasattr(error, "format_message"):
+            _end(error.format_message(), 2)
+        if _fails_first():
             raise
-        complain(error.format_message())
-        sys.exit(2)
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """Say what is wrong, of several processes once, and exit."""
+    if _fails_first():
+        complain(message)
+    sys.exit(code)
+
+
+def _fails_first() -> bool:
+    """Whether this process is the one to say what is wrong: of those that train together, the first that failed."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    from m3e.training.gather import fails_first
+
+    return fails_first()

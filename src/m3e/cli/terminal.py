@@ -45,9 +45,9 @@ def write_result(path: Path | None, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Yield ``(done, total, note) -> None``; it draws a bar on a terminal and nothing elsewhere."""
-    if not sys.stderr.isatty():
+def progress(title: str, *, shown: bool = True) -> Iterator[Callable[[int, int, str], None]]:
+    """Yield ``(done, total, note) -> None``; it draws a bar on a terminal and nothing elsewhere, or where not shown."""
+    if not shown or not sys.stderr.isatty():
         yield lambda done, total, note: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +32,50 @@ def train(
     """Train a model by a recipe: data, stages, evaluation, model card; what is done is not done again."""
     from m3e.training.recipe import read_recipe
 
-    chosen = read_recipe(recipe, [*settings, *_instead_of_its_data(data)])
-    if dry_run:
-        _show_plan(chosen, device, json)
-        return
-    from m3e.training.run import RunOptions, run_recipe
+    with _all_processes(device):
+        chosen = read_recipe(recipe, [*settings, *_instead_of_its_data(data)])
+        if dry_run:
+            _show_plan(chosen, device, json)
+            return
+        from m3e.training.run import RunOptions
 
-    options = RunOptions(out or Path("runs") / chosen.title, resume, overwrite, device, checkpoint_steps, raw)
-    with progress(chosen.title) as draw:
+        options = RunOptions(out or Path("runs") / chosen.title, resume, overwrite, device, checkpoint_steps, raw)
+        missing = _run(chosen, options, json)
+    if missing:
+        raise typer.Exit(3)
+
+
+def _all_processes(device: str | None) -> AbstractContextManager[None]:
+    """The processes that torchrun started as one group; torch waits where there is but this one."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return nullcontext()
+    from m3e.training.gather import joined_processes
+
+    return joined_processes(device)
+
+
+def _run(recipe: Any, options: Any, json: Path | None) -> dict[str, str]:
+    """Run the recipe and print what came of it, in the first process; what is missing, in all."""
+    from m3e.training.gather import is_first_process
+    from m3e.training.run import run_recipe
+
+    with progress(recipe.title, shown=is_first_process()) as draw:
         report = run_recipe(
-            chosen,
+            recipe,
             options,
             say=say,
             on_set=draw,
             on_step=lambda step, total, loss: draw(step, total, "" if loss is None else f"loss {loss:.4f}"),
         )
-    say(f"model: {report.model}; licence {report.licence}, commercial use {report.commercial}")
-    if report.adapter is not None:
-        say(f"adapter: {report.adapter}")
-    _show_results(report.results)
-    write_result(json, report.as_dict())
-    for name, reason in report.missing.items():
-        complain(f"{name} is missing: {reason}")
-    if report.missing:
-        raise typer.Exit(3)
+    if is_first_process():
+        say(f"model: {report.model}; licence {report.licence}, commercial use {report.commercial}")
+        if report.adapter is not None:
+            say(f"adapter: {report.adapter}")
+        _show_results(report.results)
+        write_result(json, report.as_dict())
+        for name, reason in report.missing.items():
+            complain(f"{name} is missing: {reason}")
+    return report.missing
 
 
 def _instead_of_its_data(folder: Path | None) -> list[str]:
@@ -64,7 +86,10 @@ def _show_plan(recipe: Any, device: str | None, json: Path | None) -> None:
     from dataclasses import asdict
 
     from m3e.training.dry_run import plan_recipe
+    from m3e.training.gather import is_first_process
 
+    if not is_first_process():
+        return
     plans, lines = plan_recipe(recipe, device)
     for line in lines:
         say(line)

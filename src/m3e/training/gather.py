@@ -7,7 +7,9 @@ all processes' gradients is the gradient of one process on the joined batch.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +18,52 @@ from torch import Tensor, nn
 T = TypeVar("T")
 
 _NUMBERS_A_MESSAGE = 32 << 20
+_PATIENCE = timedelta(days=14)
+"""The others wait while the first prepares data or encodes with a teacher; who starts them ends them if it fails."""
+
+_FAILURES = "m3e/failures"
+
+
+@contextlib.contextmanager
+def joined_processes(device: str | None = None) -> Iterator[None]:
+    """While it lasts, the processes that ``torchrun`` or ``accelerate launch`` started are one group.
+
+    A single process stays as it is.
+
+    Args:
+        device: ``cpu`` where graphics cards are there and not wanted.
+    """
+    if started_processes() == 1 or processes() > 1:
+        yield
+        return
+    on_gpu = torch.cuda.is_available() and not (device or "").startswith("cpu")
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
+    yield
+    # not after an error: the others may wait for this one, and would be waited for here
+    torch.distributed.destroy_process_group()
+
+
+def started_processes() -> int:
+    """How many processes were started to train together, whether they have joined yet or not."""
+    return int(os.environ["WORLD_SIZE"]) if os.environ.get("WORLD_SIZE", "").isdigit() else 1
+
+
+def fails_first() -> bool:
+    """Whether no other process has failed before this one, which is then the one to say what is wrong.
+
+    What stops one process stops the others: they see the same fault, or lose their partner. Before they have joined,
+    all see the same.
+    """
+    if processes() == 1:
+        return started_processes() == 1 or os.environ.get("RANK", "0") == "0"
+    from torch.distributed.distributed_c10d import _get_default_store
+
+    try:
+        return int(_get_default_store().add(_FAILURES, 1)) == 1
+    except RuntimeError:  # it ended with the process that kept it
+        return False
 
 
 def processes() -> int:
@@ -53,6 +101,15 @@ def from_first_process(make: Callable[[], T]) -> T:
     torch.distributed.broadcast_object_list(found)
     made: T = found[0]
     return made
+
+
+def mean_of_all(value: Tensor) -> Tensor:
+    """The mean of a number over all processes, to the last bit the same in each."""
+    if processes() == 1:
+        return value.detach()
+    mean = value.detach().clone()
+    torch.distributed.all_reduce(mean)
+    return mean / processes()
 
 
 def parts_of_all(values: Tensor) -> list[Tensor]:

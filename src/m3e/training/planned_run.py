@@ -304,14 +304,15 @@ def train_watched(
     own = batches(args.process_index, args.world_size)
     looks = Looks(model, settings.watch, work.folder, len(own), work.say)
     guard = LossGuard(model, spike=settings.watch.spike, most_skipped=settings.watch.most_skipped, say=work.say)
-    watcher = _Watcher(looks, guard, work)
-    trainer = PlannedTrainer(model, args, loss, own, guard=guard, callbacks=[watcher])
-    for unwanted in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(unwanted)
     checkpoint = newest_checkpoint(work.folder / CHECKPOINTS) if work.resume else None
-    if checkpoint is None:
-        watcher.first_look()
     with _log_folder(work.folder / "log"):
+        trainer = PlannedTrainer(model, args, loss, own, guard=guard)
+        watcher = _Watcher(looks, guard, work, trainer.log)
+        trainer.add_callback(watcher)
+        for unwanted in (ProgressCallback, PrinterCallback):
+            trainer.remove_callback(unwanted)
+        if checkpoint is None:
+            watcher.first_look()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     best = looks.restore_best()
     if best is not None:
@@ -335,18 +336,29 @@ def train_watched(
 
 
 class _Watcher(TrainerCallback):
-    """Looks at the model when it is time, saves checkpoints, draws the bar."""
+    """Looks at the model when it is time, saves checkpoints, draws the bar.
 
-    def __init__(self, looks: Looks, guard: LossGuard, work: StageWork) -> None:
+    Args:
+        log: writes figures where the loss is written.
+    """
+
+    def __init__(
+        self, looks: Looks, guard: LossGuard, work: StageWork, log: Callable[[dict[str, float]], None]
+    ) -> None:
         self._looks = looks
         self._guard = guard
         self._work = work
+        self._log = log
         self._last_save = time.monotonic()
 
     def first_look(self) -> None:
         """What the model is before its first step."""
         if self._looks.is_time(0):
-            self._looks.look(0)
+            self._look(0)
+
+    def _look(self, step: int) -> None:
+        seen = self._looks.look(step)
+        self._log({f"eval_{name}": value for name, value in seen.items() if name not in ("step", "seconds")})
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Take up what was seen before a resumed run stopped."""
@@ -364,7 +376,7 @@ class _Watcher(TrainerCallback):
         """Look, and save, at the plan's own pace."""
         step = int(state.global_step)
         if self._looks.is_time(step):
-            self._looks.look(step)
+            self._look(step)
             self._guard.keep()
             if self._looks.is_out_of_patience:
                 self._work.say(f"no better for {len(self._looks.seen)} looks: stopped at step {step}")
@@ -421,7 +433,7 @@ def _log_targets(settings: TrainedStage | PretrainingStage, work: StageWork) -> 
 
 @contextlib.contextmanager
 def _log_folder(folder: Path) -> Iterator[None]:
-    """Where transformers' TensorBoard callback writes; it takes no other word for it."""
+    """Where the TensorBoard callback of a trainer that is made meanwhile writes; it takes no other word for it."""
     before = os.environ.get("TENSORBOARD_LOGGING_DIR")
     os.environ["TENSORBOARD_LOGGING_DIR"] = before or str(folder)
     try:

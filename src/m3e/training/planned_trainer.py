@@ -20,7 +20,7 @@ from m3e.training.cached_loss import Work
 from m3e.training.embedding import Precision
 from m3e.training.flops import model_flops, peak_flops
 from m3e.training.forward import training_form
-from m3e.training.gather import processes, sum_gradients
+from m3e.training.gather import mean_of_all, processes, sum_gradients, wait_for_all
 from m3e.training.loop import Trainer
 from m3e.training.loss_guard import BatchName, LossGuard
 from m3e.training.packing import TextBatch, padding_share
@@ -114,7 +114,8 @@ class PlannedTrainer(Trainer):
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         if processes() > 1 and self.accelerator.sync_gradients:
             sum_gradients(self.model.parameters())
-        if self.guard is not None and not self._is_sound(float(loss), inputs[BATCH]):
+        # all processes must take the step, or none: the last bits of their losses may differ
+        if self.guard is not None and not self._is_sound(float(mean_of_all(loss)), inputs[BATCH]):
             return torch.zeros_like(loss)
         return loss
 
@@ -133,6 +134,10 @@ class PlannedTrainer(Trainer):
         super()._save(output_dir, state_dict)
         if self.guard is not None:
             write_json(Path(output_dir or self.args.output_dir) / GUARD_NAME, self.guard.state())
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        wait_for_all()  # the first process is about to say that the checkpoint is whole
 
     def _load_from_checkpoint(self, checkpoint_path: str) -> None:
         super()._load_from_checkpoint(checkpoint_path)

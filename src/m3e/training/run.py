@@ -24,8 +24,16 @@ from m3e.files import (
     write_marker,
 )
 from m3e.training.base import load_base, teacher_ingredient
-from m3e.training.gather import is_first_process, wait_for_all
-from m3e.training.recipe import SCRATCH, DistilStage, MergeStage, Recipe, StaticStage
+from m3e.training.gather import from_first_process, is_first_process, joined_processes, wait_for_all
+from m3e.training.recipe import (
+    SCRATCH,
+    DistilStage,
+    MergeStage,
+    PretrainingStage,
+    Recipe,
+    StaticStage,
+    TrainedStage,
+)
 from m3e.training.stages.stage import MODEL, Ingredient, StageReport, StageWork
 from m3e.training.stages.table import run_stage
 
@@ -103,16 +111,31 @@ def run_recipe(
 ) -> RunReport:
     """Run all of a recipe in ``options.out``; a stage that was finished with the same inputs is not run again.
 
+    Of several processes the first one reads, writes and speaks; all of them train, and all return its report.
+
     Raises:
         M3EError: a part failed: names the stage; what was finished before it stays.
     """
+    with joined_processes(options.device):
+        if not is_first_process():
+            say, on_step = _in_silence, _in_silence
+        return _run(recipe, options, say, on_set, on_step)
+
+
+def _in_silence(*_: object) -> None:
+    """Say nothing: another process does."""
+
+
+def _run(
+    recipe: Recipe,
+    options: RunOptions,
+    say: Say,
+    on_set: Callable[[int, int, str], None],
+    on_step: Callable[[int, int, float | None], None],
+) -> RunReport:
     started = time.monotonic()
     out = options.out
-    check_output_folder(out, overwrite=options.overwrite, step=STEP)
-    if is_first_process():
-        out.mkdir(parents=True, exist_ok=True)
-        write_marker(out, STEP, recipe=hash_settings(recipe.model_dump(mode="json")), title=recipe.title)
-        write_json(out / "recipe.json", recipe.model_dump(mode="json"))
+    from_first_process(lambda: _begin(recipe, options))
     data = _data(recipe, options, say, on_set)
     report = RunReport(out / MODEL)
     base = _base(recipe, out, options, report, say)
@@ -143,17 +166,24 @@ def run_recipe(
         _check_policy(recipe, read_manifest(data), report.ingredients)
         model = finished[name] = work.target
     assert model is not None
-    if is_first_process():
-        finish(recipe, options, report, model, base, data, say)
-    wait_for_all()
+    report = from_first_process(lambda: finish(recipe, options, report, model, base, data, say))
     report.seconds = time.monotonic() - started
     return report
 
 
+def _begin(recipe: Recipe, options: RunOptions) -> None:
+    """The run's folder, refused where it holds something else."""
+    out = options.out
+    check_output_folder(out, overwrite=options.overwrite, step=STEP)
+    out.mkdir(parents=True, exist_ok=True)
+    write_marker(out, STEP, recipe=hash_settings(recipe.model_dump(mode="json")), title=recipe.title)
+    write_json(out / "recipe.json", recipe.model_dump(mode="json"))
+
+
 def finish(
     recipe: Recipe, options: RunOptions, report: RunReport, model: Path, base: Path | None, data: Path, say: Say
-) -> None:
-    """The last stage's model with what went into it, judged, with its card."""
+) -> RunReport:
+    """Write the last stage's model with what went into it, judge it, write its card; the report with all that."""
     from m3e.training.recipe_card import own_licence, write_card
 
     target = report.model
@@ -173,6 +203,7 @@ def finish(
         report.missing["evaluation"] = str(error)
     write_card(recipe, report)
     write_json(options.out / "report.json", report.as_dict())
+    return report
 
 
 def _data(recipe: Recipe, options: RunOptions, say: Say, on_set: Callable[[int, int, str], None]) -> Path:
@@ -184,17 +215,21 @@ def _data(recipe: Recipe, options: RunOptions, say: Say, on_set: Callable[[int, 
         _check_weights(recipe, wanted.folder)
         return wanted.folder
     folder = options.out / DATA
-    if is_first_process():
-        prepared, notes = prepare_sets(
-            preset_of(recipe), folder, raw=options.raw, say=say, on_set=on_set, named=wanted.sets
-        )
-        for line in notes:
-            say(line)
-        if prepared.failed:
-            name, reason = next(iter(prepared.failed.items()))
-            raise DataError(f"data: {name} could not be prepared: {reason}; leave it out, or mend it and run again")
-    wait_for_all()
+    from_first_process(lambda: _prepare(recipe, options, folder, say, on_set))
     return folder
+
+
+def _prepare(
+    recipe: Recipe, options: RunOptions, folder: Path, say: Say, on_set: Callable[[int, int, str], None]
+) -> None:
+    prepared, notes = prepare_sets(
+        preset_of(recipe), folder, raw=options.raw, say=say, on_set=on_set, named=recipe.data.sets
+    )
+    for line in notes:
+        say(line)
+    if prepared.failed:
+        name, reason = next(iter(prepared.failed.items()))
+        raise DataError(f"data: {name} could not be prepared: {reason}; leave it out, or mend it and run again")
 
 
 def preset_of(recipe: Recipe) -> Preset:
@@ -221,19 +256,22 @@ def _base(recipe: Recipe, out: Path, options: RunOptions, report: RunReport, say
     if recipe.base.model == SCRATCH:
         return None
     folder = out / BASE
-    identity = hash_settings(recipe.base.model_dump(mode="json"))
-    if (read_marker(folder) or {}).get("identity") != identity or not (folder / REPORT).is_file():
-        if is_first_process():
-            shutil.rmtree(folder, ignore_errors=True)
-            found = load_base(recipe.base, folder / MODEL, options.device)
-            write_json(folder / REPORT, StageReport(ingredients=[found]).as_dict())
-            write_marker(folder, "base", identity=identity)
-        wait_for_all()
+    from_first_process(lambda: _write_base(recipe, folder, options.device))
     known = StageReport.from_dict(read_json(folder / REPORT))
     report.ingredients += known.ingredients
     named = known.ingredients[0]
     say(f"base {named.name}: licence {named.licence or 'not stated'}, commercial use {named.commercial}")
     return folder / MODEL
+
+
+def _write_base(recipe: Recipe, folder: Path, device: str | None) -> None:
+    identity = hash_settings(recipe.base.model_dump(mode="json"))
+    if (read_marker(folder) or {}).get("identity") == identity and (folder / REPORT).is_file():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    found = load_base(recipe.base, folder / MODEL, device)
+    write_json(folder / REPORT, StageReport(ingredients=[found]).as_dict())
+    write_marker(folder, "base", identity=identity)
 
 
 def _fingerprint(base: Path) -> str:
@@ -256,20 +294,17 @@ def _content(folder: Path) -> str:
 
 def _stage(stage: Any, work: StageWork, identity: str, report: RunReport, say: Say) -> StageReport:
     """Run a stage, or take what an earlier run left."""
-    marker = read_marker(work.folder) or {}
-    if marker.get("identity") == identity and (work.folder / REPORT).is_file() and work.target.is_dir():
+    before = from_first_process(lambda: _done_before(work, identity))
+    if before is not None:
         report.reused.append(work.name)
         say(f"stage {work.name}: done before")
-        return StageReport.from_dict(read_json(work.folder / REPORT))
-    if is_first_process():
-        if marker.get("identity") != identity or not work.resume:
-            shutil.rmtree(work.folder, ignore_errors=True)
-        work.folder.mkdir(parents=True, exist_ok=True)
-        write_marker(work.folder, "stage", identity=identity)
-    wait_for_all()
+        return before
     say(f"stage {work.name}")
     try:
-        done = run_stage(stage, work)
+        if isinstance(stage, TrainedStage | PretrainingStage):
+            done = run_stage(stage, work)
+        else:  # nothing in it is shared out
+            done = from_first_process(lambda: run_stage(stage, work))
     except OSError as error:
         raise M3EError(
             f"stage {work.name} could not write {error.filename or work.folder}: {error.strerror or error}; "
@@ -285,6 +320,19 @@ def _stage(stage: Any, work: StageWork, identity: str, report: RunReport, say: S
             shutil.rmtree(work.folder / name, ignore_errors=True)
     wait_for_all()
     return done
+
+
+def _done_before(work: StageWork, identity: str) -> StageReport | None:
+    """The report of a stage that an earlier run finished with the same inputs; else its folder is made ready."""
+    marker = read_marker(work.folder) or {}
+    same = marker.get("identity") == identity
+    if same and (work.folder / REPORT).is_file() and work.target.is_dir():
+        return StageReport.from_dict(read_json(work.folder / REPORT))
+    if not same or not work.resume:
+        shutil.rmtree(work.folder, ignore_errors=True)
+    work.folder.mkdir(parents=True, exist_ok=True)
+    write_marker(work.folder, "stage", identity=identity)
+    return None
 
 
 def _check_policy(recipe: Recipe, manifest: dict[str, Any], ingredients: Sequence[Ingredient]) -> None:
