@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pkgutil
 import re
+import runpy
 import shlex
 import unicodedata
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ TRANSLATIONS = [
     ("docs/检索.md", "docs/search.md"),
     ("docs/编码.md", "docs/encoding.md"),
     ("docs/导出.md", "docs/export.md"),
+    ("docs/基准.md", "docs/benchmarks.md"),
 ]
 PLANNED = "(planned)"
 ENVIRONMENT_PREFIX = re.compile(r"^(?:[A-Z_][A-Z0-9_]*=\S*\s+)+")
@@ -267,3 +269,9 @@ def test_the_readmes_figures_are_those_of_the_results() -> None:
         for name in ("recall_at_1", "mrr_at_10", "ndcg_at_10", "general"):
             assert f"| `{name}` | {part['before'][name]:.3f} | {part['after'][name]:.3f} |" in text
         assert results["machine"]["cpu"] in text
+
+
+def test_pages_of_benchmarks_say_what_the_results_say() -> None:
+    namespace = runpy.run_path(str(ROOT / "benchmarks" / "pages.py"))
+    for path, language in namespace["PAGES"].items():
+        assert read(path) == namespace["page"](language), "run python benchmarks/pages.py"
