@@ -373,7 +373,9 @@ class _Watcher(TrainerCallback):
         """Look, and save, at the plan's own pace."""
         step = int(state.global_step)
         if self._looks.is_time(step):
+            logs = control.should_log
             self._look(step)
+            control.should_log = logs  # the step's own loss, which is still to come, would be taken for logged
             self._guard.keep()
             if self._looks.is_out_of_patience:
                 self._work.say(f"no better for {len(self._looks.seen)} looks: stopped at step {step}")
@@ -391,7 +393,7 @@ def _arguments(
     from sentence_transformers import SentenceTransformerTrainingArguments
 
     schedule = settings.schedule
-    return SentenceTransformerTrainingArguments(
+    arguments = SentenceTransformerTrainingArguments(
         output_dir=str(work.folder / CHECKPOINTS),
         num_train_epochs=1,  # the plan has all epochs
         learning_rate=rate,
@@ -399,6 +401,7 @@ def _arguments(
         warmup_steps=schedule.warmup,
         weight_decay=schedule.weight_decay,
         max_grad_norm=schedule.max_grad_norm,
+        dataloader_drop_last=True,  # of whole batches nothing is dropped; otherwise each process warns
         use_cpu=model.device.type == "cpu",
         seed=work.seed,
         logging_steps=1,
@@ -412,6 +415,8 @@ def _arguments(
         disable_tqdm=True,
         log_level="error",
     )
+    arguments.ddp_broadcast_buffers = None  # what sentence-transformers sets here is deprecated, and each process warns
+    return arguments
 
 
 def _log_targets(settings: TrainedStage | PretrainingStage, work: StageWork) -> list[str]:
