@@ -140,7 +140,7 @@ def test_commercial_fails_closed(mini_folder: Path, data: Path, tmp_path: Path) 
     with pytest.raises(SettingsError, match=r"the base .*cc-by-nc-4\.0 \(commercial use: no\)"):
         run(recipe(mini_folder, data, stage("contrastive"), policy="commercial", base=base), tmp_path / "two")
     teacher = stage("distil", teacher=str(mini_folder))
-    with pytest.raises(SettingsError, match="the teacher .* is under no stated licence"):
+    with pytest.raises(SettingsError, match=r"the teacher .* is under no stated licence"):
         run(recipe(mini_folder, data, teacher, policy="commercial"), tmp_path / "three")
     free = run(recipe(mini_folder, unknown, stage("contrastive")), tmp_path / "four")
     assert (free.licence, free.commercial) == ("other", "unknown")
