@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from m3e.data.staging import STAGED, shard_table, staged_row
+from m3e.data.staging import STAGED, TEXT_KIND, shard_table, staged_row, text_row
 from m3e.files import hash_file, write_json
 from m3e.records import Kind, Pair, Ranked, Record, ScoredPair, Triplet
 from tests.conftest import CHARACTERS
+
+KINDS = {
+    str: TEXT_KIND,
+    Pair: Kind.PAIR,
+    Triplet: Kind.TRIPLET,
+    ScoredPair: Kind.SCORED_PAIR,
+    Ranked: Kind.RANKED,
+}
 
 
 def sentence(random: np.random.Generator, low: int = 3, high: int = 30) -> str:
@@ -42,12 +51,12 @@ def records(kind: Kind, count: int, seed: int = 0) -> list[Record]:
 
 
 def write_prepared(
-    folder: Path, sets: dict[str, list[Record]], shard_rows: int = 1000, commercial: str = "yes"
+    folder: Path, sets: Mapping[str, Sequence[Record | str]], shard_rows: int = 1000, commercial: str = "yes"
 ) -> Path:
-    """A prepared folder with a manifest of what training reads."""
+    """A prepared folder with a manifest of what training reads; strings make a set of single texts."""
     entries: list[dict[str, Any]] = []
     for name, rows in sets.items():
-        kind = {Pair: Kind.PAIR, Triplet: Kind.TRIPLET, ScoredPair: Kind.SCORED_PAIR}.get(type(rows[0]), Kind.RANKED)
+        kind = KINDS[type(rows[0])]
         (folder / name).mkdir(parents=True)
         shards = []
         for start in range(0, len(rows), shard_rows):
@@ -59,7 +68,7 @@ def write_prepared(
         entries.append(
             {
                 "dataset": name,
-                "kind": kind.value,
+                "kind": str(kind),
                 "category": "s2p",
                 "symmetric": False,
                 "licence": "Apache-2.0",
@@ -74,10 +83,10 @@ def write_prepared(
     return folder
 
 
-def _staged(rows: list[Record]) -> Any:
+def _staged(rows: Sequence[Record | str]) -> Any:
     import pyarrow as pa
 
-    values = [staged_row(record) for record in rows]
+    values = [text_row(row) if isinstance(row, str) else staged_row(row) for row in rows]
     columns = [pa.array(range(len(rows)), pa.uint32())]
     columns += [pa.array([value.get(field.name) for value in values], field.type) for field in list(STAGED)[1:]]
     return pa.table(columns, schema=STAGED)

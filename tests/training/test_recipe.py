@@ -115,7 +115,7 @@ def test_a_tokenizer_stage_needs_new_weights() -> None:
         "data": {"folder": "d"},
         "stages": [{"stage": "tokenizer"}],
     }
-    with pytest.raises(SettingsError, match=r"set base\.model to .scratch"):
+    with pytest.raises(SettingsError, match=r'set base\.model to "scratch"'):
         parse_recipe(values, "x.toml")
 
 

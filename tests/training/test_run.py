@@ -146,6 +146,19 @@ def test_commercial_fails_closed(mini_folder: Path, data: Path, tmp_path: Path) 
     assert (free.licence, free.commercial) == ("other", "unknown")
 
 
+def test_sets_that_hold_keep_the_model_near_its_start(mini_folder: Path, data: Path, tmp_path: Path) -> None:
+    texts = [row["text_pos"] for row in pair_rows(16)]
+    before = SentenceTransformer(str(mini_folder), device="cpu").encode(texts)
+    moved = {}
+    for name, hold in (("free", None), ("held", {"sets": ["faq"], "cosine": 300.0, "relational": 30.0})):
+        asked = {"sets": ["triplets", "faq"]} if hold else {"sets": ["triplets"]}
+        settings = {"rows": asked, "schedule": {"epochs": 4, "lr": 2e-3}, **({"hold": hold} if hold else {})}
+        report = run(recipe(mini_folder, data, stage("contrastive", **settings)), tmp_path / name)
+        after = SentenceTransformer(str(report.model), device="cpu").encode(texts)
+        moved[name] = 1 - float((before * after).sum(axis=1).mean())
+    assert moved["held"] < moved["free"] / 2
+
+
 def test_short_training_leaves_the_length(mini_folder: Path, data: Path, tmp_path: Path) -> None:
     from m3e import load
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -141,10 +143,23 @@ def _open(name: str, **options: Any) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
     try:
-        with quiet_libraries():
+        with quiet_libraries(), _same_new_weights():
             return SentenceTransformer(name, **options)
     except Exception as error:  # a damaged folder fails in as many ways as there are libraries below
         raise ModelError(_reason(name, error)) from error
+
+
+@contextlib.contextmanager
+def _same_new_weights() -> Iterator[None]:
+    """Draw weights that a model's files lack alike each time, or no two loads would have one fingerprint.
+
+    That is BERT's pooler mostly, which many files lack and no pooling reads.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def _reason(name: str | Path, error: Exception) -> str:
@@ -162,7 +177,7 @@ def _load_plain_transformer(
     if pooling not in POOLING_MODES:
         raise ModelError(f"pooling {pooling!r} is not known; choose one of {', '.join(POOLING_MODES)}")
     try:
-        with quiet_libraries():
+        with quiet_libraries(), _same_new_weights():
             transformer = Transformer(name, model_kwargs=options, processor_kwargs=options, config_kwargs=options)
             dimension = transformer.get_embedding_dimension()
             model = SentenceTransformer(

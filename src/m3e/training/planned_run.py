@@ -144,21 +144,20 @@ MakeLosses = Callable[["SentenceTransformer", Batches], tuple[Losses, list[Ingre
 def run_planned(
     settings: TrainedStage,
     work: StageWork,
-    kinds: Sequence[str],
+    sources: Sequence[Source],
     make_losses: MakeLosses,
     prompts: Mapping[str, Prompt] | None = None,
 ) -> StageReport:
     """A whole stage: the model before it, trained on its batches, saved in the stage's target.
 
     Args:
-        kinds: of records that the stage can use.
+        sources: what is trained on, of :func:`chosen_sources`.
         make_losses: of the model and its batches: the losses, and the teachers that they brought in.
         prompts: of data sets, by name; they are saved with the model.
     """
     from m3e.models import load
     from m3e.models.folder import save
 
-    sources = chosen_sources(work.data, settings.rows, kinds, work.name)
     model = load(work.start(), device=work.device)
     own = _own_prompts(prompts or {}, sources, work.name)
     own_length = model.max_seq_length  # a stage may train on short texts; the model keeps reading long ones
@@ -376,7 +375,9 @@ class _Watcher(TrainerCallback):
         """Look, and save, at the plan's own pace."""
         step = int(state.global_step)
         if self._looks.is_time(step):
+            logs = control.should_log
             self._look(step)
+            control.should_log = logs  # the step's own loss, which is still to come, would be taken for logged
             self._guard.keep()
             if self._looks.is_out_of_patience:
                 self._work.say(f"no better for {len(self._looks.seen)} looks: stopped at step {step}")
@@ -394,7 +395,7 @@ def _arguments(
     from sentence_transformers import SentenceTransformerTrainingArguments
 
     schedule = settings.schedule
-    return SentenceTransformerTrainingArguments(
+    arguments = SentenceTransformerTrainingArguments(
         output_dir=str(work.folder / CHECKPOINTS),
         num_train_epochs=1,  # the plan has all epochs
         learning_rate=rate,
@@ -402,6 +403,7 @@ def _arguments(
         warmup_steps=schedule.warmup,
         weight_decay=schedule.weight_decay,
         max_grad_norm=schedule.max_grad_norm,
+        dataloader_drop_last=True,  # of whole batches nothing is dropped; otherwise each process warns
         use_cpu=model.device.type == "cpu",
         seed=work.seed,
         logging_steps=1,
@@ -415,6 +417,8 @@ def _arguments(
         disable_tqdm=True,
         log_level="error",
     )
+    arguments.ddp_broadcast_buffers = None  # what sentence-transformers sets here is deprecated, and each process warns
+    return arguments
 
 
 def _log_targets(settings: TrainedStage | PretrainingStage, work: StageWork) -> list[str]:

@@ -299,6 +299,20 @@ class RetroMaeStage(PretrainingStage):
     decoder_masked: Share = 0.5
 
 
+class Hold(Part):
+    """Data sets that do not train a model but hold it: their texts' vectors stay where the stage found them.
+
+    Attributes:
+        sets: names; of records of any kind with a positive, or of single texts.
+        cosine: weight of one minus the cosine to a text's vector at the start.
+        relational: weight of the change of the cosines between a batch's texts, squared, in units of their spread.
+    """
+
+    sets: Annotated[tuple[str, ...], Field(min_length=1)]
+    cosine: NonNegativeFloat = 10.0
+    relational: NonNegativeFloat = 1.0
+
+
 class ContrastiveStage(TrainedStage):
     """Pairs, triplets and ranked rows: pick the positive among the batch's passages.
 
@@ -309,6 +323,7 @@ class ContrastiveStage(TrainedStage):
             see :func:`m3e.training.guide.likely_positives`.
         own_margin: others whose cosine by the model itself is so much above the positive's are no negatives.
         preserve: weight of a term that holds similarities that no row speaks of where the start has them.
+        hold: data sets that hold the model where it is, beside those that it is trained on.
         prompts: of single data sets, by name; saved as the model's prompts.
     """
 
@@ -318,6 +333,7 @@ class ContrastiveStage(TrainedStage):
     false_negative_margin: float | None = None
     own_margin: float | None = None
     preserve: NonNegativeFloat = 0.0
+    hold: Hold | None = None
     prompts: dict[str, Prompt] = {}
     matryoshka: Matryoshka | None = None
 

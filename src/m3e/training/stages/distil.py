@@ -11,7 +11,7 @@ from m3e.files import read_marker
 from m3e.records import Kind
 from m3e.training.base import teacher_ingredient
 from m3e.training.named_losses import loss_named
-from m3e.training.planned_run import Batches, Losses, run_planned
+from m3e.training.planned_run import Batches, Losses, chosen_sources, run_planned
 from m3e.training.planned_vectors import encoder_for, planned_vectors
 from m3e.training.stages.stage import Ingredient, StageReport, StageWork
 from m3e.training.teacher_vectors import write_targets
@@ -44,7 +44,7 @@ def run(settings: DistilStage, work: StageWork) -> StageReport:
         )
         return Losses(loss), [ingredient]
 
-    return run_planned(settings, work, KINDS, losses)
+    return run_planned(settings, work, chosen_sources(work.data, settings.rows, KINDS, work.name), losses)
 
 
 def _teacher(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from m3e.errors import DataError
 from m3e.records import Kind
 from m3e.training.named_losses import loss_named
-from m3e.training.planned_run import Batches, Losses, run_planned
+from m3e.training.planned_run import Batches, Losses, chosen_sources, run_planned
 from m3e.training.stages.stage import Ingredient, StageReport, StageWork
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def run(settings: ScoredStage, work: StageWork) -> StageReport:
         )
         return Losses(loss), []
 
-    return run_planned(settings, work, kinds, losses, settings.prompts)
+    sources = chosen_sources(work.data, settings.rows, kinds, work.name)
+    return run_planned(settings, work, sources, losses, settings.prompts)
 
 
 def _options(settings: ScoredStage) -> dict[str, Any]:
