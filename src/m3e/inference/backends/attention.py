@@ -17,6 +17,9 @@ _MULTIPLE = 16
 _NARROW = 32
 """Up to this width fp32 products are faster than bf16: starting one takes longer than computing it."""
 
+_SHORT = 64
+"""Up to this length torch's own attention is faster for a text alone: copying it apart takes longer than computing."""
+
 _MOST_SCORES = 1 << 20
 """Scores held at once: what a core's second cache takes."""
 
@@ -97,8 +100,10 @@ class ProductAttention:
     def __init__(self, heads: int, size: int, dtype: torch.dtype) -> None:
         self._heads, self._size, self._dtype = heads, size, dtype
 
-    def plan(self, lengths: Lengths) -> list[SpreadGroup]:
+    def plan(self, lengths: Lengths) -> list[SpreadGroup] | list[Group]:
         """The groups of texts whose tokens lie one after the other."""
+        if len(lengths) == 1 and 0 < lengths[0] <= _SHORT:
+            return [Group(slice(0, int(lengths[0])), 1, int(lengths[0]))]
         if len(lengths) == 1:
             return [self._group(0, lengths, -(-int(lengths[0]) // _MULTIPLE) * _MULTIPLE)] if lengths[0] else []
         groups = []
@@ -131,14 +136,21 @@ class ProductAttention:
         rows = slice(start, start + int(lengths.sum()))
         return SpreadGroup(rows, count, length, places, taken, bias, apart, q, k.transpose(1, 2), v)
 
-    def __call__(self, qkv: torch.Tensor, groups: list[SpreadGroup]) -> torch.Tensor:
+    def __call__(self, qkv: torch.Tensor, groups: list[Any]) -> torch.Tensor:
         """The context of each token, (tokens, heads * size), of queries, keys and values (tokens, 3 * heads * size)."""
         if len(groups) == 1:
-            return self._attend(qkv, groups[0])
+            return self._attend(qkv, groups[0]) if isinstance(groups[0], SpreadGroup) else self._alone(qkv)
         context = qkv.new_empty((len(qkv), self._heads * self._size))
         for group in groups:
             context[group.rows] = self._attend(qkv[group.rows], group)
         return context
+
+    def _alone(self, qkv: torch.Tensor) -> torch.Tensor:
+        """The context of one short text."""
+        from torch.nn.functional import scaled_dot_product_attention
+
+        q, k, v = qkv.view(1, len(qkv), 3, self._heads, self._size).permute(2, 0, 3, 1, 4)
+        return scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(len(qkv), self._heads * self._size)
 
     def _attend(self, qkv: torch.Tensor, group: SpreadGroup) -> torch.Tensor:
         import torch
