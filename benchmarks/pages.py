@@ -1,6 +1,6 @@
 """Writes docs/benchmarks.md and docs/基准.md from the files in benchmarks/results: no figure in them is typed.
 
-    python benchmarks/pages.py
+python benchmarks/pages.py
 """
 
 from __future__ import annotations
