@@ -75,3 +75,14 @@ def test_a_skipped_step_changes_nothing(
     assert report.stages["contrastive"].facts["skipped steps"] == 4
     start, end = (load(folder, device="cpu").state_dict() for folder in (mini_folder, report.model))
     assert all((end[name] == value).all() for name, value in start.items())
+
+
+def test_lines_say_how_it_goes(mini_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from m3e.training import planned_run
+
+    monkeypatch.setattr(planned_run, "SECONDS_BETWEEN_LINES", 0.0)
+    lines: list[str] = []
+    run(recipe(mini_folder, write_data(tmp_path / "data"), stage("contrastive")), tmp_path / "out", lines)
+    said = [line for line in lines if line.startswith("step ") and " of 4: loss " in line]
+    assert len(said) == 4
+    assert all(" tokens/s" in line and line.endswith(" min left") and ", lr " in line for line in said)

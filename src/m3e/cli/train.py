@@ -65,7 +65,7 @@ def _run(recipe: Any, options: Any, json: Path | None) -> dict[str, str]:
             options,
             say=say,
             on_set=draw,
-            on_step=lambda step, total, loss: draw(step, total, "" if loss is None else f"loss {loss:.4f}"),
+            on_step=draw,
         )
     if is_first_process():
         say(f"model: {report.model}; licence {report.licence}, commercial use {report.commercial}")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from m3e.training.recipe import Batch, PretrainingStage, Prompt, Rows, TrainedStage
 
 SECONDS_BETWEEN_CHECKPOINTS = 300
+SECONDS_BETWEEN_LINES = 60
 POINTS_OF_A_CURVE = 200
 
 
@@ -334,6 +335,16 @@ def train_watched(
     return Course(int(trainer.state.global_step), log, looks.seen, facts)
 
 
+def progress_note(logs: Mapping[str, Any]) -> str:
+    """A step's figures in a few words: loss, learning rate, tokens a second, MFU where it is known."""
+    parts = [f"loss {float(logs['loss']):.4f}", f"lr {float(logs.get('learning_rate', 0)):.2g}"]
+    if "tokens_per_second" in logs:
+        parts.append(f"{float(logs['tokens_per_second']):,.0f} tokens/s")
+    if "mfu" in logs:
+        parts.append(f"MFU {float(logs['mfu']):.0%}")
+    return ", ".join(parts)
+
+
 class _Watcher(TrainerCallback):
     """Looks at the model when it is time, saves checkpoints, draws the bar.
 
@@ -348,7 +359,8 @@ class _Watcher(TrainerCallback):
         self._guard = guard
         self._work = work
         self._log = log
-        self._last_save = time.monotonic()
+        self._last_save = self._last_line = time.monotonic()
+        self._start = (0, self._last_line)
 
     def first_look(self) -> None:
         """What the model is before its first step."""
@@ -363,13 +375,23 @@ class _Watcher(TrainerCallback):
         """Take up what was seen before a resumed run stopped."""
         if state.global_step:
             self._looks.resume(int(state.global_step))
+        self._start = (int(state.global_step), time.monotonic())
+        self._last_line = time.monotonic()
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
-        """Hand the loss on."""
-        if logs and "loss" in logs:
-            self._work.on_step(state.global_step, state.max_steps, float(logs["loss"]))
+        """Show how it goes: at every step to a bar, now and then as a line."""
+        if not logs or "loss" not in logs:
+            return
+        note = progress_note(logs)
+        self._work.on_step(int(state.global_step), int(state.max_steps), note)
+        now = time.monotonic()
+        if now - self._last_line > SECONDS_BETWEEN_LINES:
+            done, total = int(state.global_step), int(state.max_steps)
+            left = (total - done) * (now - self._start[1]) / max(1, done - self._start[0])
+            self._work.say(f"step {done} of {total}: {note}; about {left / 60:.0f} min left")
+            self._last_line = now
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Look, and save, at the plan's own pace."""

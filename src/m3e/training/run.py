@@ -34,7 +34,7 @@ from m3e.training.recipe import (
     StaticStage,
     TrainedStage,
 )
-from m3e.training.stages.stage import MODEL, Ingredient, StageReport, StageWork
+from m3e.training.stages.stage import MODEL, Ingredient, OnStep, StageReport, StageWork
 from m3e.training.stages.table import run_stage
 
 STEP = "train"
@@ -107,7 +107,7 @@ def run_recipe(
     *,
     say: Say = print,
     on_set: Callable[[int, int, str], None] = lambda done, total, name: None,
-    on_step: Callable[[int, int, float | None], None] = lambda step, total, loss: None,
+    on_step: OnStep = lambda step, total, note: None,
 ) -> RunReport:
     """Run all of a recipe in ``options.out``; a stage that was finished with the same inputs is not run again.
 
@@ -131,7 +131,7 @@ def _run(
     options: RunOptions,
     say: Say,
     on_set: Callable[[int, int, str], None],
-    on_step: Callable[[int, int, float | None], None],
+    on_step: OnStep,
 ) -> RunReport:
     started = time.monotonic()
     out = options.out

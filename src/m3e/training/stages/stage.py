@@ -17,7 +17,7 @@ MODEL = "model"
 
 CHECKPOINTS = "checkpoints"
 
-OnStep = Callable[[int, int, float | None], None]
+OnStep = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class StageWork:
         checkpoint_steps: steps between checkpoints; every five minutes by default.
         resume: go on from the newest checkpoint in ``folder``, where there is one.
         say: prints one line.
-        on_step: called after each step with its number, the total and the loss.
+        on_step: called after each step with its number, the total and its figures in a few words.
     """
 
     name: str
@@ -70,7 +70,7 @@ class StageWork:
     checkpoint_steps: int | None = None
     resume: bool = False
     say: Callable[[str], None] = print
-    on_step: OnStep = lambda step, total, loss: None
+    on_step: OnStep = lambda step, total, note: None
 
     @property
     def target(self) -> Path:
