@@ -275,3 +275,8 @@ def test_pages_of_benchmarks_say_what_the_results_say() -> None:
     namespace = runpy.run_path(str(ROOT / "benchmarks" / "pages.py"))
     for path, language in namespace["PAGES"].items():
         assert read(path) == namespace["page"](language), "run python benchmarks/pages.py"
+
+
+def test_the_page_of_experiments_says_what_was_measured() -> None:
+    namespace = runpy.run_path(str(ROOT / "scripts" / "experiments.py"))
+    assert read(ROOT / "docs" / "experiments.md") == namespace["page"](), "run python scripts/experiments.py tables"
