@@ -36,7 +36,7 @@ preserve = 1.0
 false_negative_margin = 0.2
 batch = {{ size = 8 }}
 schedule = {{ steps = 8, lr = 1e-3 }}
-watch = {{ every = 4, keep_best = true, log_with = [] }}
+watch = {{ every = 4, log_with = [] }}
 [[stages]]
 stage = "scored"
 batch = {{ size = 8 }}
@@ -94,6 +94,11 @@ def two(work: Path) -> Any:
     return done
 
 
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = load_file(folder / "model" / "model.safetensors")
+    return weights
+
+
 def plain(lines: str, out: Path) -> list[str]:
     """Lines without the names of folders and the digits that rounding leaves open."""
     return [re.sub(r"(\.\d{2})\d+", r"\1", line.replace(str(out), "OUT")) for line in lines.splitlines()]
@@ -108,11 +113,17 @@ def test_two_processes_train_as_one(work: Path, one: Any, two: Any) -> None:
         assert all(abs(ours - theirs) <= 1e-5 for (_, ours), (_, theirs) in pairs), name
         for key in ("rows", "steps", "sets"):
             assert found[key] == expected[key]
+    earlier = weights_of(work / "one" / "0-base")
     for name in STAGES:
-        before, after = (load_file(work / out / name / "model" / "model.safetensors") for out in ("one", "two"))
-        assert before.keys() == after.keys()
-        for key, value in before.items():
-            assert torch.allclose(value, after[key], rtol=0, atol=1e-5), f"{name} {key}"
+        expected, found = (weights_of(work / out / name) for out in ("one", "two"))
+        assert expected.keys() == found.keys()
+        for key, value in expected.items():
+            # attention does not depend on it: its gradient is rounding, of which Adam makes steps
+            if not key.endswith("attention.self.key.bias"):
+                assert torch.allclose(value, found[key], rtol=0, atol=1e-5), f"{name} {key}"
+        query = "encoder.layer.1.attention.self.query.weight"
+        assert name == "1-cut" or not torch.allclose(expected[query], earlier[query], rtol=0, atol=1e-4), name
+        earlier = expected
 
 
 def test_one_process_writes_speaks_and_looks(work: Path, one: Any, two: Any) -> None:
