@@ -17,6 +17,7 @@ from m3e.files import (
     hash_settings,
     read_json,
     read_marker,
+    remove_leftovers,
     write_json,
     write_marker,
 )
@@ -133,3 +134,15 @@ def test_only_our_markers_are_read(tmp_path: Path) -> None:
     assert read_marker(tmp_path) is None
     write_marker(tmp_path, "model", name="x")
     assert read_marker(tmp_path) == {"m3e": "model", "name": "x"}
+
+
+def test_leftovers_of_killed_writes_are_removed(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    (tmp_path / ".out.0123abcd.partial").mkdir()
+    (tmp_path / ".out.0123abcd.partial" / "shard").write_text("x", encoding="utf-8")
+    (tmp_path / ".out.89efabcd.partial").write_text("x", encoding="utf-8")
+    others = [".out.json.0123abcd.partial", ".another.0123abcd.partial", "out.partial"]
+    for name in others:
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    remove_leftovers(target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

@@ -69,6 +69,16 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writes of ``path`` left beside it. Only for outputs that one process at a time may write."""
+    for left in path.parent.glob("*.partial"):
+        if left.name.startswith(f".{path.name}.") and len(left.name) == len(_temporary_sibling(path).name):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
 def _replace_entries(source: Path, target: Path) -> None:
     """Put the entries of ``source`` into ``target``, at once where the system can."""
     names = [entry.name for entry in source.iterdir()]

@@ -20,6 +20,7 @@ from m3e.files import (
     hash_settings,
     read_json,
     read_marker,
+    remove_leftovers,
     write_json,
     write_marker,
 )
@@ -189,6 +190,7 @@ def finish(
     target = report.model
     if target.exists():
         shutil.rmtree(target)
+    remove_leftovers(target)
     with atomic_folder(target) as temporary:
         shutil.copytree(model, temporary, dirs_exist_ok=True)
         carry(_provenance(recipe, base, data), temporary)
