@@ -69,6 +69,15 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove what killed writers left in ``folder`` under temporary names; nothing may be written there meanwhile."""
+    for left in folder.glob(".*.partial"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def _replace_entries(source: Path, target: Path) -> None:
     """Put the entries of ``source`` into ``target``, at once where the system can."""
     names = [entry.name for entry in source.iterdir()]
