@@ -17,7 +17,7 @@ from m3e.files import (
     hash_settings,
     read_json,
     read_marker,
-    remove_leftovers,
+    remove_partial,
     write_json,
     write_marker,
 )
@@ -144,5 +144,5 @@ def test_leftovers_of_killed_writes_are_removed(tmp_path: Path) -> None:
     others = [".out.json.0123abcd.partial", ".another.0123abcd.partial", "out.partial"]
     for name in others:
         (tmp_path / name).write_text("x", encoding="utf-8")
-    remove_leftovers(target)
+    remove_partial(target.parent, target.name)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

@@ -69,14 +69,19 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what killed writes of ``path`` left beside it. Only for outputs that one process at a time may write."""
-    for left in path.parent.glob("*.partial"):
-        if left.name.startswith(f".{path.name}.") and len(left.name) == len(_temporary_sibling(path).name):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+def remove_partial(folder: Path, name: str = "") -> None:
+    """Remove what killed writers left in ``folder`` under temporary names; nothing may be written there meanwhile.
+
+    Args:
+        name: of the file or folder that they were writing; all of ``folder`` by default.
+    """
+    for left in folder.glob(".*.partial"):
+        if name and left.name[1 : -len(".01234567.partial")] != name:
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _replace_entries(source: Path, target: Path) -> None:

@@ -39,12 +39,12 @@ false_negative_margin = 0.2
 lora = {{ rank = 4, alpha = 8, dropout = 0.1 }}
 batch = {{ size = 8 }}
 schedule = {{ epochs = 2, lr = 1e-3 }}
-watch = {{ every = 3, keep_best = true, log_with = [] }}
+watch = {{ every = 6, log_with = [] }}
 [[stages]]
 stage = "scored"
 batch = {{ size = 4 }}
 schedule = {{ epochs = 2, lr = 1e-3 }}
-watch = {{ every = 1, log_with = [] }}
+watch = {{ every = 1, keep_best = true, log_with = [] }}
 [[stages]]
 stage = "distil"
 teacher = "base"
@@ -58,23 +58,25 @@ models = {{ contrastive = 0.3, previous = 0.7 }}
 """
 STAGES = ("1-mlm", "2-contrastive", "3-scored", "4-distil", "5-merge")
 MOMENTS = {
-    "the base is written": "0-base/model/model.safetensors",
-    "texts are tokenised": "1-mlm/.tokens.parts/000-00000",
+    "the base is written": "0-base/.model.",
+    "shards are tokenised": "1-mlm/.tokens.parts/m3e.json",
+    "tokens are joined": ".partial/002/keys.npy",
     "a checkpoint is begun": "1-mlm/checkpoints/checkpoint-4",
     "a checkpoint is ended": "1-mlm/checkpoints/checkpoint-8/trainer_state.json",
     "a model is saved": "1-mlm/.model.",
     "a stage is reported": "1-mlm/.stage.json",
-    "batches are planned": "2-contrastive/batches",
+    "batches are planned": "2-contrastive/.batches.",
     "the start's vectors are made": "2-contrastive/.start-vectors.parts/00000",
     "the first look is written": "2-contrastive/.looks.json",
-    "a later look is written": "2-contrastive/.looks.json#3",
-    "the best weights are kept": "2-contrastive/.best.safetensors",
-    "what is of no use is removed": "2-contrastive/checkpoints",
+    "a later look is written": "2-contrastive/looks.json#2",
+    "what is of no use is removed": "2-contrastive/tokens",
+    "the best weights are kept": "3-scored/best.safetensors#2",
+    "a look is written after them": "3-scored/.looks.json#2",
     "the teacher's vectors are made": "4-distil/.teacher.parts/00000",
     "the teacher's vectors are turned": "4-distil/.targets-",
     "models are averaged": "5-merge/.model.",
     "the model is put together": "/out/.model.",
-    "the card is written": "/out/model/README.md",
+    "the card is written": "/out/model/.README.md",
 }
 """What happens, and a part of a path that is about to be written then; all in the order of a run."""
 

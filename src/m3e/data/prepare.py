@@ -34,7 +34,7 @@ from m3e.files import (
     hash_settings,
     read_json,
     read_marker,
-    remove_leftovers,
+    remove_partial,
     write_json,
     write_marker,
 )
@@ -106,7 +106,7 @@ def run_pipeline(
     if not staged:
         raise DataError(f"no set could be read: {'; '.join(failed.values())}")
     verdicts = decide(staged, options, say=say)
-    remove_leftovers(out.resolve())
+    remove_partial(work.parent, out.resolve().name)
     with atomic_folder(out) as folder:
         manifest = _write(staged, verdicts, folder, failed, texts, options, policy)
         (folder / "README.md").write_text(dataset_card(manifest, title), encoding="utf-8")

@@ -26,7 +26,7 @@ from m3e.files import (
     atomic_folder,
     check_output_folder,
     hash_settings,
-    remove_leftovers,
+    remove_partial,
     write_json,
     write_marker,
 )
@@ -143,7 +143,7 @@ def write_folder(
     Raises:
         DataError: no row is left.
     """
-    remove_leftovers(out)
+    remove_partial(out.resolve().parent, out.resolve().name)
     with atomic_folder(out) as folder:
         datasets = make(folder)
         written = _manifest(manifest, datasets, step)

@@ -7,6 +7,7 @@ all processes' gradients is the gradient of one process on the joined batch.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -42,6 +43,7 @@ def joined_processes(device: str | None = None) -> Iterator[None]:
     torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     yield
     # not after an error: the others may wait for this one, and would be waited for here
+    gc.collect()  # trainers lie in cycles, and would keep the group's threads running into the interpreter's end
     torch.distributed.destroy_process_group()
 
 

@@ -20,7 +20,7 @@ from m3e.files import (
     hash_settings,
     read_json,
     read_marker,
-    remove_leftovers,
+    remove_partial,
     write_json,
     write_marker,
 )
@@ -177,6 +177,8 @@ def _begin(recipe: Recipe, options: RunOptions) -> None:
     out = options.out
     check_output_folder(out, overwrite=options.overwrite, step=STEP)
     out.mkdir(parents=True, exist_ok=True)
+    for folder in (out, out / MODEL):
+        remove_partial(folder)
     write_marker(out, STEP, recipe=hash_settings(recipe.model_dump(mode="json")), title=recipe.title)
     write_json(out / "recipe.json", recipe.model_dump(mode="json"))
 
@@ -190,7 +192,6 @@ def finish(
     target = report.model
     if target.exists():
         shutil.rmtree(target)
-    remove_leftovers(target)
     with atomic_folder(target) as temporary:
         shutil.copytree(model, temporary, dirs_exist_ok=True)
         carry(_provenance(recipe, base, data), temporary)
@@ -332,6 +333,7 @@ def _done_before(work: StageWork, identity: str) -> StageReport | None:
         return StageReport.from_dict(read_json(work.folder / REPORT))
     if not same or not work.resume:
         shutil.rmtree(work.folder, ignore_errors=True)
+    remove_partial(work.folder)
     work.folder.mkdir(parents=True, exist_ok=True)
     write_marker(work.folder, "stage", identity=identity)
     return None
