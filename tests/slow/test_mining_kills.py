@@ -59,7 +59,7 @@ def number_in(path: Path, key: str) -> int:
 
 
 def test_mining_killed_while_it_encodes_and_searches(tmp_path: Path) -> None:
-    source = write_pairs(tmp_path / "faq.jsonl", 40_000)
+    source = write_pairs(tmp_path / "faq.jsonl", 28_000)
     whole, out, log = tmp_path / "whole.jsonl", tmp_path / "m.jsonl", tmp_path / "log"
     command = (
         "data",
@@ -79,11 +79,11 @@ def test_mining_killed_while_it_encodes_and_searches(tmp_path: Path) -> None:
         (work / "queries" / "m3e.json", "rows", 4096),
         (work / "passages" / "m3e.json", "rows", 8192),
         (work / "found" / "done.json", "queries", 8192),
-        (work / "found" / "done.json", "queries", 24_576),
+        (work / "found" / "done.json", "queries", 16_384),
     ):
         kill_when(lambda marker=marker, key=key, least=least: number_in(marker, key) >= least, log, *command, out)  # type: ignore[misc]
         assert not out.exists()
-    assert number_in(work / "found" / "done.json", "queries") < 40_000, "killed too late, which tests nothing"
+    assert number_in(work / "found" / "done.json", "queries") < 28_000, "killed too late, which tests nothing"
     run_m3e(*command, out)
     assert out.read_bytes() == whole.read_bytes()
     assert not list(tmp_path.glob(".m.*"))
