@@ -103,6 +103,10 @@ def _small(settings: Any, base: Path) -> list[str]:
         lines += ["watch.tasks=['mini.dev']", "watch.every=2"]
     else:
         lines.append("watch.every=0")
+    if settings.rows.sets:
+        lines.append("rows.sets=['faq', 'triplets']")
+    if getattr(settings, "hold", None):
+        lines.append("hold.sets=['code', 'news']")
     if getattr(settings, "matryoshka", None):
         lines.append("matryoshka={ dims = [8, 16] }")
     return lines

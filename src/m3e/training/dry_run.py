@@ -24,6 +24,9 @@ TOKENS_A_TEXT = {"s2s": 24, "s2p": 110, "s2c": 90}
 TEXTS_A_ROW = {"text": 1, "triplet": 3, "ranked": 6}
 """Where it is not two."""
 
+TOKENS_OF_ANY = 60
+"""The same of a text of which nothing is known."""
+
 FLOPS_A_SECOND = {"amx": 1.0e12, "avx512_bf16": 1.5e11, "none": 6.0e10}
 """What training reaches on two cores, by the processor's bf16; a GPU's are asked for."""
 
@@ -202,17 +205,20 @@ def _plan_stage(
         steps = min(steps, stage.schedule.steps) if steps else stage.schedule.steps
     steps *= stage.schedule.epochs
     drawn = steps * stage.batch.size
-    if not rows:
+    if not drawn:
         return StagePlan(name, stage.stage, note="no rows are known for it yet")
-    columns = 1 if single else 2
+    note = "" if rows else "no rows are known for it yet: as many steps as the schedule allows"
     limit = stage.batch.max_length or 512
-    mean = sum(caps[each.name] * min(limit, TOKENS_A_TEXT.get(each.category, 60)) for each in chosen) / rows
-    tokens = int(drawn * columns * mean)
+    mean = float(min(limit, TOKENS_OF_ANY))
+    if rows:
+        mean = (
+            sum(caps[each.name] * min(limit, TOKENS_A_TEXT.get(each.category, TOKENS_OF_ANY)) for each in chosen) / rows
+        )
+    tokens = int(drawn * (1 if single else 2) * mean)
     if shape is None:
-        return StagePlan(name, stage.stage, drawn, steps, tokens)
-    return StagePlan(
-        name, stage.stage, drawn, steps, tokens, _memory(stage, shape, limit), _seconds(stage, shape, tokens, device)
-    )
+        return StagePlan(name, stage.stage, drawn, steps, tokens, note=note)
+    memory, seconds = _memory(stage, shape, limit), _seconds(stage, shape, tokens, device)
+    return StagePlan(name, stage.stage, drawn, steps, tokens, memory, seconds, note)
 
 
 def _kinds(stage: Any) -> tuple[str, ...]:
