@@ -29,6 +29,7 @@ TRANSLATIONS = [
     ("docs/数据格式.md", "docs/data-formats.md"),
     ("docs/数据管线.md", "docs/data-pipeline.md"),
     ("docs/挖掘.md", "docs/mining.md"),
+    ("docs/训练.md", "docs/training.md"),
     ("docs/微调.md", "docs/fine-tuning.md"),
     ("docs/评测.md", "docs/evaluation.md"),
     ("docs/服务.md", "docs/serving.md"),
@@ -161,6 +162,8 @@ def test_commands_and_options_exist(path: Path, command: Any) -> None:
     [
         ("docs/fine-tuning.md", "finetune"),
         ("docs/微调.md", "finetune"),
+        ("docs/training.md", "train"),
+        ("docs/训练.md", "train"),
         ("docs/serving.md", "serve"),
         ("docs/服务.md", "serve"),
         ("docs/encoding.md", "encode"),

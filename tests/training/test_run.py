@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sentence_transformers import SentenceTransformer
 
@@ -92,6 +94,23 @@ def test_what_is_done_is_not_done_again(
     assert ran == ["contrastive", "scored"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "again"),
+    [
+        ({"every": 0}, {"every": 2}, False),
+        ({"every": 2, "keep_best": True}, {"every": 4, "keep_best": True}, True),
+        ({"every": 2}, {"every": 2, "patience": 1}, True),
+    ],
+)
+def test_looks_count_where_they_decide_the_weights(
+    mini_folder: Path, data: Path, tmp_path: Path, before: dict[str, Any], after: dict[str, Any], again: bool
+) -> None:
+    for watch in (before, after):
+        made = recipe(mini_folder, data, stage("contrastive", watch={**watch, "log_with": []}))
+        report = run(made, tmp_path / "out")
+    assert (report.reused == []) == again
+
+
 def test_a_stage_that_fails_keeps_those_before_it(
     mini_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +184,28 @@ def test_short_training_leaves_the_length(mini_folder: Path, data: Path, tmp_pat
     report = run(recipe(mini_folder, data, stage("contrastive", batch={"size": 8, "max_length": 8})), tmp_path / "out")
     assert report.stages["contrastive"].facts["maximum length"] == 8
     assert load(report.model).max_seq_length == load(mini_folder).max_seq_length
+
+
+def test_a_task_that_is_not_there_is_found_before_training(
+    mini_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = stage("contrastive", watch={"every": 1, "tasks": ["lcqmc.dv"], "log_with": []})
+    monkeypatch.delenv("M3E_DATA", raising=False)
+    with pytest.raises(SettingsError, match=r"stages\.contrastive\.watch\.tasks names lcqmc\.dv, .* set M3E_DATA"):
+        run(recipe(mini_folder, data, watched), tmp_path / "out")
+    (tmp_path / "tasks").mkdir()
+    pq.write_table(
+        pa.table({"sentence1": ["a"], "sentence2": ["b"], "label": [1]}), tmp_path / "tasks" / "lcqmc.dev.parquet"
+    )
+    monkeypatch.setenv("M3E_DATA", str(tmp_path / "tasks"))
+    with pytest.raises(SettingsError, match=r"names 'lcqmc\.dv', which .* has not; did you mean lcqmc\.dev\?"):
+        run(recipe(mini_folder, data, watched), tmp_path / "out")
+    local = {"suite": "local", "tasks": ["afqmc.dev"]}
+    with pytest.raises(SettingsError, match=r"evaluation\.tasks names 'afqmc\.dev'"):
+        run(recipe(mini_folder, data, stage("contrastive"), evaluation=local), tmp_path / "out")
+    with pytest.raises(SettingsError, match=r"evaluation: there is no suite 'm3e'"):
+        run(recipe(mini_folder, data, stage("contrastive"), evaluation={"suite": "m3e"}), tmp_path / "out")
+    assert not (tmp_path / "out" / "0-base").exists()
 
 
 def test_a_base_that_is_not_there(data: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ from m3e.catalogue.local import data_folder
 from m3e.errors import SettingsError
 from m3e.evaluation import evaluate
 from m3e.evaluation.general import general_check
+from m3e.evaluation.local_files import LocalFolder
+from m3e.evaluation.tasks import did_you_mean
 from m3e.files import atomic_file, read_json, write_json
 from m3e.inference import Encoder
 from m3e.training.forward import evaluation_form
@@ -102,6 +104,26 @@ class Looks:
 
         with atomic_file(self._weights) as temporary:
             save_file(trained_weights(self._model), temporary)
+
+
+def check_watched(tasks: Sequence[str], key: str) -> None:
+    """Refuse tasks whose files are not in the data folder.
+
+    Args:
+        key: of the recipe, for the message.
+
+    Raises:
+        SettingsError: names the key, the task and what is there.
+    """
+    if not tasks:
+        return
+    folder = data_folder()
+    if folder is None:
+        raise SettingsError(f"{key} names {tasks[0]}, but there is no data folder; set M3E_DATA to it")
+    there = [f"{name}.{split}" for name, split in LocalFolder.open(folder).splits()]
+    for name in tasks:
+        if name not in there:
+            raise SettingsError(f"{key} names {name!r}, which {folder} has not{did_you_mean(name, there)}")
 
 
 def measure(model: SentenceTransformer, tasks: tuple[str, ...]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from m3e.data.prepare_sets import prepare_sets
 from m3e.data.preset import Preset, read_preset
 from m3e.data.provenance import carry
 from m3e.errors import DataError, M3EError, SettingsError
+from m3e.evaluation.tasks import LOCAL_SUITE, check_names, suite_tasks
 from m3e.files import (
     atomic_folder,
     check_output_folder,
@@ -26,6 +28,7 @@ from m3e.files import (
 )
 from m3e.training.base import load_base, teacher_ingredient
 from m3e.training.gather import from_first_process, is_first_process, joined_processes, wait_for_all
+from m3e.training.looks import check_watched
 from m3e.training.recipe import (
     SCRATCH,
     DistilStage,
@@ -173,14 +176,36 @@ def _run(
 
 
 def _begin(recipe: Recipe, options: RunOptions) -> None:
-    """The run's folder, refused where it holds something else."""
+    """The run's folder, refused where it holds something else; and what the model will be judged by must be there."""
     out = options.out
     check_output_folder(out, overwrite=options.overwrite, step=STEP)
+    _check_tasks(recipe)
     out.mkdir(parents=True, exist_ok=True)
     for folder in (out, out / MODEL):
         remove_partial(folder)
     write_marker(out, STEP, recipe=hash_settings(recipe.model_dump(mode="json")), title=recipe.title)
     write_json(out / "recipe.json", recipe.model_dump(mode="json"))
+
+
+def _check_tasks(recipe: Recipe) -> None:
+    """Refuse a misspelt task now, not after hours of training.
+
+    Raises:
+        SettingsError: names the key and what is there.
+    """
+    for stage, name in zip(recipe.stages, recipe.stage_names, strict=True):
+        if isinstance(stage, TrainedStage | PretrainingStage):
+            check_watched(stage.watch.tasks, f"stages.{name}.watch.tasks")
+    wanted = recipe.evaluation
+    if wanted.suite == LOCAL_SUITE:
+        check_watched(wanted.tasks, "evaluation.tasks")
+    elif find_spec("mteb") is not None:  # without it the model is made, and its figures are missing
+        try:
+            check_names(wanted.tasks)
+            if wanted.suite:
+                suite_tasks(wanted.suite)
+        except SettingsError as error:
+            raise SettingsError(f"evaluation: {error}") from error
 
 
 def finish(
@@ -284,7 +309,10 @@ def _fingerprint(base: Path) -> str:
 def _identity(before: str, stage: Any, recipe: Recipe, data: Path) -> str:
     """What a stage's result depends on: all before it, its own settings, the data."""
     settings = {name: value for name, value in stage.model_dump(mode="json").items() if name not in ("watch", "name")}
-    settings["keep"] = getattr(getattr(stage, "watch", None), "keep_best", False)
+    watch = getattr(stage, "watch", None)
+    settings["keep"] = watch is not None and watch.keep_best
+    if watch is not None and (watch.keep_best or watch.patience):  # otherwise a look changes nothing
+        settings["watch"] = watch.model_dump(mode="json", include={"every", "tasks", "patience"})
     folder = getattr(getattr(stage, "rows", None), "folder", None) or data
     content = "" if isinstance(stage, MergeStage) else _content(folder)
     return hash_settings([before, settings, recipe.seed, recipe.precision, content])
