@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from m3e.data.evaluation_sets import evaluation_paths
 from m3e.data.pipeline import SetPlan
 from m3e.data.policy import apply_policy
 from m3e.data.prepare import OnSet, Prepared, Say, run_pipeline
-from m3e.data.preset import Preset, read_preset
+from m3e.data.preset import Preset, key_and_value, read_preset
 from m3e.data.sets import plan_of_card, plans_of_paths
 from m3e.errors import DataError, SettingsError
 
@@ -163,13 +162,7 @@ def _surprises(cards: Sequence[DatasetCard], prepared: Prepared) -> list[str]:
 
 
 def _assign(values: dict[str, Any], line: str) -> None:
-    key, equals, text = line.partition("=")
-    if not equals or not key:
-        raise SettingsError(f"--set {line}: write key=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
+    key, value = key_and_value(line)
     *tables, last = key.split(".", 1) if key.startswith(("filters.", "max_rows.", "weights.")) else [key]
     target = values
     for table in tables:

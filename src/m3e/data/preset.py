@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from m3e.data.filters import Filters
 from m3e.data.near import THRESHOLD
 from m3e.data.pipeline import PipelineOptions
-from m3e.errors import DataError, M3EError
+from m3e.errors import DataError, M3EError, SettingsError
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -54,6 +54,21 @@ class Preset(BaseModel):
             near_duplicates=self.near_duplicates or None,
             seed=self.seed,
         )
+
+
+def key_and_value(line: str) -> tuple[str, Any]:
+    """A ``--set`` line's key, and its value as TOML has it; what is no TOML value is text.
+
+    Raises:
+        SettingsError: the line has no ``=`` or no key.
+    """
+    key, equals, text = line.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"--set {line}: write key=value")
+    try:
+        return key, tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, text
 
 
 def shipped_presets() -> list[str]:

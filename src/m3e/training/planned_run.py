@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerControl, TrainerState, set_seed
 
 from m3e.errors import DataError, SettingsError
@@ -470,14 +471,10 @@ def _log_folder(folder: Path) -> Iterator[None]:
 
 
 def _longest(starts: Any) -> int:
-    import numpy as np
-
     return int(np.diff(starts).max(initial=1))
 
 
 def _rows_by_set(plan: BatchPlan, steps: int) -> dict[str, int]:
-    import numpy as np
-
     counts = np.bincount(plan.sets[:steps], minlength=len(plan.names))
     return {name: int(count) * plan.batch_size for name, count in zip(plan.names, counts, strict=True)}
 

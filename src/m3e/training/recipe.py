@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from m3e.data.preset import key_and_value
 from m3e.errors import SettingsError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -566,13 +567,7 @@ def _assign(values: dict[str, Any], line: str) -> None:
     Raises:
         SettingsError: the line has no ``=``, or names a stage that is not there.
     """
-    key, equals, text = line.partition("=")
-    if not equals or not key:
-        raise SettingsError(f"--set {line}: write key=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
+    key, value = key_and_value(line)
     target: Any = values
     *tables, last = _split_key(key)
     for table in tables:

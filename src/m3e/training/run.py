@@ -143,7 +143,8 @@ def _run(
     data = _data(recipe, options, say, on_set)
     report = RunReport(out / MODEL)
     base = _base(recipe, out, options, report, say)
-    _check_policy(recipe, read_manifest(data), [*report.ingredients, *_teachers(recipe)])
+    _check_data_terms(recipe, read_manifest(data))
+    _check_terms(recipe, [*report.ingredients, *_teachers(recipe)])
     model = base
     finished: dict[str, Path] = {}
     chain = _fingerprint(base) if base else hash_settings(recipe.base.model_dump(mode="json"))
@@ -167,7 +168,7 @@ def _run(
         chain = _identity(chain, stage, recipe, data)
         report.stages[name] = _stage(stage, work, chain, report, say)
         report.ingredients += report.stages[name].ingredients
-        _check_policy(recipe, read_manifest(data), report.ingredients)
+        _check_terms(recipe, report.ingredients)
         model = finished[name] = work.target
     assert model is not None
     report = from_first_process(lambda: finish(recipe, options, report, model, base, data, say))
@@ -367,11 +368,11 @@ def _done_before(work: StageWork, identity: str) -> StageReport | None:
     return None
 
 
-def _check_policy(recipe: Recipe, manifest: dict[str, Any], ingredients: Sequence[Ingredient]) -> None:
-    """Under ``commercial``, refuse whatever does not say yes.
+def _check_data_terms(recipe: Recipe, manifest: dict[str, Any]) -> None:
+    """Under ``commercial``, refuse data that do not say yes.
 
     Raises:
-        SettingsError: names the set, base or teacher, its licence and the key.
+        SettingsError: names the set, its licence and the key.
     """
     if recipe.policy != "commercial":
         return
@@ -384,6 +385,16 @@ def _check_policy(recipe: Recipe, manifest: dict[str, Any], ingredients: Sequenc
                 f'policy is "commercial", and the data set {entry["dataset"]} is under {terms}; leave it out of '
                 "data.sets, or prepare the data with --policy commercial"
             )
+
+
+def _check_terms(recipe: Recipe, ingredients: Sequence[Ingredient]) -> None:
+    """Under ``commercial``, refuse bases and teachers that do not say yes.
+
+    Raises:
+        SettingsError: names the base or teacher, its licence and the key.
+    """
+    if recipe.policy != "commercial":
+        return
     for each in ingredients:
         if each.commercial != "yes":
             key = "base" if each.role == "base" else "the stage"
