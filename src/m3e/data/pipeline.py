@@ -170,24 +170,40 @@ def stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts, 
     return Staged(plan=plan, folder=folder, **facts)
 
 
-def _stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts, folder: Path) -> None:
-    account = Account()
+def write_one_kind(
+    plan: SetPlan, account: Account, folder: Path, check: Callable[[str], None] = lambda kind: None
+) -> tuple[str, int]:
+    """Write a set's rows, which must be of one kind, into parts; their kind, and how many there are.
+
+    Args:
+        account: where dropped rows and notes are kept.
+        check: refuses kinds, by raising an error.
+
+    Raises:
+        DataError: rows of two kinds, or none.
+    """
     kinds: list[str] = []
 
     def rows() -> Iterator[dict[str, Any] | pa.RecordBatch]:
         for kind, row in plan.read(account):
             if not kinds:
                 kinds.append(kind)
+                check(kind)
             if kind != kinds[0]:
                 raise DataError(f"{plan.name}: holds {kind} rows beside {kinds[0]} rows; part it in two sets")
             yield row
 
-    raw = folder / "raw"
-    count = write_staged(rows(), raw)
+    count = write_staged(rows(), folder)
     if not count:
         reason = f"; {account.drops[0]}" if account.drops else ""
         raise DataError(f"{plan.name} has no usable rows{reason}")
-    kind = kinds[0]
+    return kinds[0], count
+
+
+def _stage(plan: SetPlan, options: PipelineOptions, evaluation: EvaluationTexts, folder: Path) -> None:
+    account = Account()
+    raw = folder / "raw"
+    kind, count = write_one_kind(plan, account, raw)
     choice = CleanOptions(
         normalise=options.normalise,
         simplified=options.simplified,

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from m3e.data.pipeline import SetPlan
-from m3e.data.staging import TEXT_KIND, write_staged
+from m3e.data.pipeline import SetPlan, write_one_kind
+from m3e.data.staging import TEXT_KIND
 from m3e.data.streams import Account
 from m3e.errors import DataError
 from m3e.files import atomic_folder, hash_settings, read_json, read_marker, write_json, write_marker
@@ -165,24 +165,14 @@ _ARRAYS = ("query", "positive_ends", "positives", "negative_ends", "negatives")
 
 
 def _read(plan: SetPlan, folder: Path) -> dict[str, Any]:
+    def check(kind: str) -> None:
+        if kind == TEXT_KIND:
+            raise DataError(f"{plan.name} holds single texts; pairs, triplets, ranked or scored rows are wanted")
+
     account = Account()
-    kinds: list[str] = []
-
-    def rows() -> Iterator[dict[str, Any] | pa.RecordBatch]:
-        for kind, row in plan.read(account):
-            if not kinds:
-                kinds.append(kind)
-            if kind != kinds[0]:
-                raise DataError(f"{plan.name}: holds {kind} rows beside {kinds[0]} rows; part it in two sets")
-            if kind == TEXT_KIND:
-                raise DataError(f"{plan.name} holds single texts; pairs, triplets, ranked or scored rows are wanted")
-            yield row
-
-    if not write_staged(rows(), folder / "parts"):
-        reason = f"; {account.drops[0]}" if account.drops else ""
-        raise DataError(f"{plan.name} has no usable rows{reason}")
+    kind, _ = write_one_kind(plan, account, folder / "parts", check)
     reading = {"dropped": dict(account.dropped), "drops": account.drops[:20], "notes": account.notes}
-    return {"kind": kinds[0], "reading": reading}
+    return {"kind": kind, "reading": reading}
 
 
 def _number(folder: Path) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def _plan_stage(
         if (not stage.rows.sets or each.name in stage.rows.sets) and each.name not in stage.rows.without
     ]
     if prepared:
-        chosen = [each for each in chosen if each.kind in _kinds(stage)]
+        chosen = [each for each in chosen if each.kind in stage.kinds]
     single = isinstance(stage, PretrainingStage)  # takes texts, each once: as many at most
     sizes = {each.name: each.rows * (TEXTS_A_ROW.get(each.kind, 2) if single else 1) for each in chosen}
     caps = {name: min(size, stage.batch.caps.get(name, stage.batch.cap or size)) for name, size in sizes.items()}
@@ -219,16 +219,6 @@ def _plan_stage(
         return StagePlan(name, stage.stage, drawn, steps, tokens, note=note)
     memory, seconds = _memory(stage, shape, limit), _seconds(stage, shape, tokens, device)
     return StagePlan(name, stage.stage, drawn, steps, tokens, memory, seconds, note)
-
-
-def _kinds(stage: Any) -> tuple[str, ...]:
-    """Kinds of records that a stage takes."""
-    kind = stage.stage
-    if kind == "contrastive":
-        return ("pair", "triplet", "ranked")
-    if kind == "scored":
-        return ("ranked",) if getattr(stage, "loss", "") in ("kl", "margin_mse") else ("scored_pair",)
-    return ("pair", "triplet", "ranked", "scored_pair", "text")
 
 
 def _memory(stage: Any, shape: Shape, length: int) -> int:

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from transformers import set_seed
 
-from m3e.data.staging import TEXT_KIND
 from m3e.errors import SettingsError
 from m3e.models.folder import save
 from m3e.models.loading import load
-from m3e.records import Kind
 from m3e.training.embedding import Precision, encoder_of
 from m3e.training.gather import first_process_first, is_first_process, wait_for_all
 from m3e.training.masking import PieceTable
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from m3e.training.recipe import PretrainingStage
-
-KINDS = (TEXT_KIND, *(kind.value for kind in Kind))
-"""Every kind of record has texts."""
 
 MakeLoss = Callable[["SentenceTransformer", nn.Module, "dict[str, nn.Module]", Precision], MaskedTokenLoss]
 
@@ -138,7 +133,7 @@ def _check(model: SentenceTransformer) -> None:
 
 def _store(model: SentenceTransformer, settings: PretrainingStage, work: StageWork) -> TokenStore:
     """Token ids of all texts, without prompts."""
-    sources = chosen_sources(work.data, settings.rows, KINDS, work.name)
+    sources = chosen_sources(work.data, settings.rows, settings.kinds, work.name)
     plain = {source.name: Prompts() for source in sources}
     tokenisation = replace(Tokenisation.of(model, sources, plain), prompt_counts=False)
     store = build_token_store(sources, tokenisation, work.folder / "tokens")

@@ -19,7 +19,13 @@ from pydantic import (
 )
 
 from m3e.data.preset import key_and_value
+from m3e.data.staging import TEXT_KIND
 from m3e.errors import SettingsError
+from m3e.records import Kind
+
+ALL_KINDS = (TEXT_KIND, *(kind.value for kind in Kind))
+BY_TEACHER = ("kl", "margin_mse")
+"""Losses that learn from a teacher's scores."""
 
 RECIPES = Path(__file__).parent / "recipes"
 SCRATCH = "scratch"
@@ -207,6 +213,11 @@ class Stage(Part):
     stage: str
     name: str = ""
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of records that the stage can use: all have texts."""
+        return ALL_KINDS
+
 
 class TrainedStage(Stage):
     """A stage that trains on planned batches."""
@@ -338,6 +349,11 @@ class ContrastiveStage(TrainedStage):
     prompts: dict[str, Prompt] = {}
     matryoshka: Matryoshka | None = None
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Those with a query and a positive."""
+        return (Kind.PAIR.value, Kind.TRIPLET.value, Kind.RANKED.value)
+
 
 class ScoredStage(TrainedStage):
     """Scored pairs by the order of their labels, or ranked rows by a teacher's scores.
@@ -354,6 +370,11 @@ class ScoredStage(TrainedStage):
     teacher_temperature: PositiveFloat | None = None
     prompts: dict[str, Prompt] = {}
     matryoshka: Matryoshka | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Scored pairs, or ranked rows where the loss learns from a teacher's scores."""
+        return (Kind.RANKED.value,) if self.loss in BY_TEACHER else (Kind.SCORED_PAIR.value,)
 
 
 class DistilStage(TrainedStage):

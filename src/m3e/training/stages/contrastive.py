@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from m3e.data.staging import TEXT_KIND
-from m3e.records import Kind
 from m3e.training.cached_loss import EmbeddingLoss
 from m3e.training.losses import DIRECTIONS
 from m3e.training.named_losses import loss_named
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from m3e.training.recipe import ContrastiveStage, Hold
-
-KINDS = (Kind.PAIR.value, Kind.TRIPLET.value, Kind.RANKED.value)
 
 
 def run(settings: ContrastiveStage, work: StageWork) -> StageReport:
@@ -44,14 +41,14 @@ def run(settings: ContrastiveStage, work: StageWork) -> StageReport:
 def _sources(settings: ContrastiveStage, work: StageWork) -> list[Source]:
     """What is trained on: rows with a positive, and the sets that only hold the model where it is."""
     if settings.hold is None:
-        return chosen_sources(work.data, settings.rows, KINDS, work.name)
+        return chosen_sources(work.data, settings.rows, settings.kinds, work.name)
     rows, names = settings.rows, settings.hold.sets
     others = rows.model_copy(
         update={"sets": tuple(name for name in rows.sets if name not in names), "without": (*rows.without, *names)}
     )
     held = rows.model_copy(update={"sets": names, "without": ()})
-    trained = chosen_sources(work.data, others, KINDS, work.name)
-    return [*trained, *chosen_sources(work.data, held, (*KINDS, TEXT_KIND), work.name)]
+    trained = chosen_sources(work.data, others, settings.kinds, work.name)
+    return [*trained, *chosen_sources(work.data, held, (*settings.kinds, TEXT_KIND), work.name)]
 
 
 def _holding(hold: Hold, model: SentenceTransformer, start: TextVectors) -> EmbeddingLoss:

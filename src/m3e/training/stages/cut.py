@@ -15,7 +15,6 @@ from m3e.models.folder import save
 from m3e.models.loading import load
 from m3e.training.corpus import sample_texts
 from m3e.training.planned_run import chosen_sources
-from m3e.training.pretraining import KINDS
 from m3e.training.stages.stage import StageReport, StageWork
 from m3e.training.tokenise import backend_tokenizer
 
@@ -47,7 +46,7 @@ def run(settings: CutStage, work: StageWork) -> StageReport:
         _check_is_xlm_r(before)
         keep = vocabulary.kept_pieces()
     else:
-        sources = chosen_sources(work.data, settings.rows, KINDS, work.name)
+        sources = chosen_sources(work.data, settings.rows, settings.kinds, work.name)
         texts, sets = sample_texts(sources, settings.texts, seed=work.seed)
         counts = piece_counts(before, texts)
         prompts = piece_counts(before, list((model.prompts or {}).values()))

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from m3e.data.staging import TEXT_KIND
 from m3e.files import read_marker
-from m3e.records import Kind
 from m3e.training.base import teacher_ingredient
 from m3e.training.named_losses import loss_named
 from m3e.training.planned_run import Batches, Losses, chosen_sources, run_planned
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from m3e.training.recipe import DistilStage
-
-KINDS = (TEXT_KIND, *(kind.value for kind in Kind))
 
 
 def run(settings: DistilStage, work: StageWork) -> StageReport:
@@ -44,7 +40,7 @@ def run(settings: DistilStage, work: StageWork) -> StageReport:
         )
         return Losses(loss), [ingredient]
 
-    return run_planned(settings, work, chosen_sources(work.data, settings.rows, KINDS, work.name), losses)
+    return run_planned(settings, work, chosen_sources(work.data, settings.rows, settings.kinds, work.name), losses)
 
 
 def _teacher(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from m3e.errors import DataError
-from m3e.records import Kind
 from m3e.training.named_losses import loss_named
 from m3e.training.planned_run import Batches, Losses, chosen_sources, run_planned
+from m3e.training.recipe import BY_TEACHER
 from m3e.training.stages.stage import Ingredient, StageReport, StageWork
 
 if TYPE_CHECKING:
@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 
     from m3e.training.recipe import ScoredStage
 
-BY_TEACHER = ("kl", "margin_mse")
-
 
 def run(settings: ScoredStage, work: StageWork) -> StageReport:
     """Train the model before this stage on scored pairs, or on ranked rows that ``m3e data score`` has scored."""
-    kinds = (Kind.RANKED.value,) if settings.loss in BY_TEACHER else (Kind.SCORED_PAIR.value,)
 
     def losses(model: SentenceTransformer, batches: Batches) -> tuple[Losses, list[Ingredient]]:
         if settings.loss in BY_TEACHER:
@@ -35,7 +32,7 @@ def run(settings: ScoredStage, work: StageWork) -> StageReport:
         )
         return Losses(loss), []
 
-    sources = chosen_sources(work.data, settings.rows, kinds, work.name)
+    sources = chosen_sources(work.data, settings.rows, settings.kinds, work.name)
     return run_planned(settings, work, sources, losses, settings.prompts)
 
 

@@ -10,7 +10,6 @@ from m3e.models.scratch import PRESETS, Shape, write_scratch
 from m3e.models.tokenizers import train_tokenizer, unknown_share
 from m3e.training.corpus import sample_texts
 from m3e.training.planned_run import chosen_sources
-from m3e.training.pretraining import KINDS
 from m3e.training.recipe import SCRATCH, Base
 from m3e.training.stages.stage import StageReport, StageWork
 
@@ -34,7 +33,7 @@ def run(settings: TokenizerStage, work: StageWork) -> StageReport:
     """
     started = time.perf_counter()
     base = work.from_scratch or Base(model=SCRATCH)
-    sources = chosen_sources(work.data, settings.rows, KINDS, work.name)
+    sources = chosen_sources(work.data, settings.rows, settings.kinds, work.name)
     texts, sets = sample_texts(sources, settings.texts, seed=work.seed)
     # a single text is trained on as well as judged by
     held_out = texts[: min(_MOST_HELD_OUT, max(1, int(len(texts) * _HELD_OUT)))]
