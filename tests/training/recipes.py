@@ -26,7 +26,7 @@ def write_data(folder: Path, commercial: str = "yes") -> Path:
 
 def stage(kind: str, **settings: Any) -> dict[str, Any]:
     """A small stage of a kind: batches of 8, four steps, no looks."""
-    trained = kind not in ("merge", "static", "tokenizer", "cut")
+    trained = kind not in ("merge", "static", "encoder", "tokenizer", "cut")
     small: dict[str, Any] = {
         "batch": {"size": 8},
         "schedule": {"steps": 4, "lr": 1e-3},

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from m3e import load
 from m3e.data.bloom import TextFilter
 from m3e.errors import DataError, M3EError, ModelError, SettingsError, TrainingDivergedError
 from m3e.files import read_json, read_marker
@@ -179,8 +180,6 @@ def test_sets_that_hold_keep_the_model_near_its_start(mini_folder: Path, data: P
 
 
 def test_short_training_leaves_the_length(mini_folder: Path, data: Path, tmp_path: Path) -> None:
-    from m3e import load
-
     report = run(recipe(mini_folder, data, stage("contrastive", batch={"size": 8, "max_length": 8})), tmp_path / "out")
     assert report.stages["contrastive"].facts["maximum length"] == 8
     assert load(report.model).max_seq_length == load(mini_folder).max_seq_length
@@ -214,8 +213,6 @@ def test_a_base_that_is_not_there(data: Path, tmp_path: Path) -> None:
 
 
 def test_an_adapter_of_the_run(mini_folder: Path, data: Path, tmp_path: Path) -> None:
-    from m3e import load
-
     made = recipe(mini_folder, data, stage("contrastive", lora={"rank": 4, "alpha": 8}), output={"adapter_rank": 4})
     report = run(made, tmp_path / "out")
     assert report.adapter is not None
@@ -247,8 +244,6 @@ def test_patience_ends_a_stage(mini_folder: Path, data: Path, tmp_path: Path) ->
 
 
 def test_prompts_of_data_sets_are_trained_and_saved(mini_folder: Path, data: Path, tmp_path: Path) -> None:
-    from m3e import load
-
     asked = {"faq": {"query": "问：", "document": "答："}}
     made = recipe(mini_folder, data, stage("contrastive", rows={"sets": ["faq"]}, prompts=asked))
     report = run(made, tmp_path / "out")
@@ -273,6 +268,55 @@ def test_from_scratch(data: Path, mini_folder: Path, tmp_path: Path) -> None:
     vectors = SentenceTransformer(str(report.model), device="cpu").encode(["怎么退款", "如何改密码"])
     assert vectors.shape == (2, 16)
     assert np.isfinite(vectors).all()
+
+
+def test_layers_over_a_static_model(data: Path, mini_folder: Path, tmp_path: Path) -> None:
+    made = recipe(
+        "scratch",
+        data,
+        stage("tokenizer", vocabulary=7600),
+        stage("static", teacher=str(mini_folder), tokenizer="previous"),
+        stage("encoder"),
+        stage("distil", teacher=str(mini_folder)),
+        base={"model": "scratch", "shape": {"layers": 2, "hidden": 32, "heads": 2}, "max_length": 64},
+    )
+    report = run(made, tmp_path / "out")
+    static, encoder = (load(tmp_path / "out" / name / "model", device="cpu") for name in ("2-static", "3-encoder"))
+    rows = static[0].embedding.weight.detach().numpy()
+    bert = encoder[0].model
+    tokens = bert.embeddings.word_embeddings.weight.detach().numpy()
+    assert np.allclose(tokens * (np.linalg.norm(rows) / np.linalg.norm(tokens)), rows, atol=1e-6)
+    # what a layer adds is small beside what its other weights were drawn with
+    layer = bert.encoder.layer[1]
+    assert float(layer.output.dense.weight.std() / layer.intermediate.dense.weight.std()) == pytest.approx(
+        0.3, abs=0.03
+    )
+    assert (encoder.max_seq_length, len(bert.encoder.layer)) == (64, 2)
+    assert report.stages["encoder"].facts["vocabulary"] == static[0].embedding.num_embeddings
+    assert (report.model / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ([stage("tokenizer", vocabulary=7600), stage("encoder")], "stage encoder starts from a static model"),
+        (
+            [
+                stage("tokenizer", vocabulary=7600),
+                stage("static", teacher="TEACHER", tokenizer="previous", dim=16),
+                stage("encoder"),
+            ],
+            r"stage encoder: the rows to start from are .* of 16 numbers, .* of 32; choose base\.shape\.hidden",
+        ),
+    ],
+)
+def test_what_layers_cannot_stand_on(
+    stages: list[dict[str, Any]], said: str, data: Path, mini_folder: Path, tmp_path: Path
+) -> None:
+    stages = [{**each, **({"teacher": str(mini_folder)} if "teacher" in each else {})} for each in stages]
+    base = {"model": "scratch", "shape": {"layers": 1, "hidden": 32, "heads": 2}}
+    with pytest.raises(SettingsError, match=said):
+        run(recipe("scratch", data, *stages, base=base), tmp_path / "out")
 
 
 def test_another_folder_is_refused(mini_folder: Path, data: Path, tmp_path: Path) -> None:

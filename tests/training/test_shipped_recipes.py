@@ -15,6 +15,7 @@ from m3e.files import read_json
 from m3e.records import Kind, Pair, Record
 from m3e.training.recipe import (
     CutStage,
+    EncoderStage,
     MergeStage,
     PretrainingStage,
     Recipe,
@@ -90,7 +91,7 @@ def in_miniature(name: str, base: Path, data: Path) -> list[str]:
 def _small(settings: Any, base: Path) -> list[str]:
     if isinstance(settings, TokenizerStage):
         return [f"vocabulary={VOCABULARY}"]
-    if isinstance(settings, MergeStage | CutStage):
+    if isinstance(settings, MergeStage | CutStage | EncoderStage):
         return []
     lines = []
     if getattr(settings, "teacher", "") == "e5-small":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from m3e.errors import SettingsError
 from m3e.files import atomic_folder, write_marker
@@ -15,6 +18,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _POSITIONS = 512
+
+_EMBEDDING_SCALE = 0.05
+"""Of a number of a token that starts from a given row: BERT's own start has 0.02, and those of positions stay below."""
+
+_CORRECTION = 0.3
+"""By how much a layer's output is smaller where tokens start from given rows: the mean of the rows is the start."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +65,18 @@ def write_scratch(
     pooling: str = "mean",
     max_length: int = _POSITIONS,
     prompts: dict[str, str] | None = None,
+    rows: np.ndarray[Any, Any] | None = None,
 ) -> int:
     """Write a BERT of random weights, with mean pooling and normalisation by default; how many weights it has.
 
     Args:
         folder: written at once, or not at all.
         tokenizer: one of :func:`m3e.models.tokenizers.train_tokenizer`.
+        rows: of shape (tokens, hidden): what the tokens' embeddings start from, in their directions and relative
+            lengths; the layers then start as small corrections of their mean.
 
     Raises:
-        SettingsError: the pooling is not known.
+        SettingsError: the pooling is not known, or ``rows`` have another shape.
     """
     import torch
     from transformers import BertConfig, BertModel
@@ -84,6 +96,8 @@ def write_scratch(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = BertModel(config)
+    if rows is not None:
+        _start_from(encoder, rows)
     with atomic_folder(folder) as temporary:
         write_transformer(
             temporary,
@@ -96,3 +110,21 @@ def write_scratch(
         )
         write_marker(temporary, "model", seed=seed)
     return sum(parameter.numel() for parameter in encoder.parameters())
+
+
+def _start_from(encoder: Any, rows: np.ndarray[Any, Any]) -> None:
+    import torch
+
+    table = encoder.embeddings.word_embeddings.weight
+    if rows.shape != tuple(table.shape):
+        raise SettingsError(
+            f"the rows to start from are {rows.shape[0]:,} of {rows.shape[1]} numbers, the encoder's tokens "
+            f"{table.shape[0]:,} of {table.shape[1]}; choose base.shape.hidden or static.dim so that they agree"
+        )
+    with torch.no_grad():
+        start = torch.from_numpy(np.ascontiguousarray(rows, np.float32))
+        length = start.norm(dim=1).mean().clamp_min(1e-12)
+        table.copy_(start / length * math.sqrt(rows.shape[1]) * _EMBEDDING_SCALE)
+        for layer in encoder.encoder.layer:
+            layer.attention.output.dense.weight.mul_(_CORRECTION)
+            layer.output.dense.weight.mul_(_CORRECTION)

@@ -14,7 +14,7 @@ from m3e.files import read_json
 from m3e.machine import bf16_is_fast, machine
 from m3e.models.names import known_models
 from m3e.training.memory import activation_bytes
-from m3e.training.recipe import SCRATCH, PretrainingStage, Recipe, TrainedStage
+from m3e.training.recipe import SCRATCH, EncoderStage, PretrainingStage, Recipe, StaticStage, TrainedStage
 from m3e.training.run import preset_of
 from m3e.training.sources import read_sources
 
@@ -45,8 +45,10 @@ class Shape:
 
     @property
     def computed(self) -> int:
-        """Weights that every token is multiplied with."""
-        return self.num_hidden_layers * (4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size)
+        """Weights that every token is multiplied with, and its row."""
+        return self.hidden_size + self.num_hidden_layers * (
+            4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size
+        )
 
 
 SHAPES = {
@@ -105,11 +107,18 @@ def plan_recipe(recipe: Recipe, device: str | None = None) -> tuple[list[StagePl
     sets, prepared, lines = _sets(recipe)
     shape, line = _shape(recipe)
     lines.append(line)
-    plans = [
-        _plan_stage(stage, name, sets, shape, prepared=prepared, device=device)
-        for stage, name in zip(recipe.stages, recipe.stage_names, strict=True)
-    ]
+    plans = []
+    current = shape
+    for stage, name in zip(recipe.stages, recipe.stage_names, strict=True):
+        if isinstance(stage, StaticStage | EncoderStage):
+            current = shape if isinstance(stage, EncoderStage) else _lookup(shape)
+        plans.append(_plan_stage(stage, name, sets, current, prepared=prepared, device=device))
     return plans, lines
+
+
+def _lookup(shape: Shape | None) -> Shape | None:
+    """The shape of a model without layers: only rows that are looked up."""
+    return None if shape is None else replace(shape, num_hidden_layers=0, parameters=shape.parameters - shape.computed)
 
 
 def _sets(recipe: Recipe) -> tuple[list[SetSize], bool, list[str]]:

@@ -416,6 +416,12 @@ class StaticStage(Stage):
     commercial: Commercial = "unknown"
 
 
+class EncoderStage(Stage):
+    """Layers of the base's preset over the rows of the static model before it, which is where its tokens start."""
+
+    stage: Literal["encoder"]
+
+
 class MergeStage(Stage):
     """The weighted average of models of one shape (Wortsman et al. 2022, arXiv:2203.05482).
 
@@ -462,6 +468,7 @@ AnyStage = Annotated[
     | ScoredStage
     | DistilStage
     | StaticStage
+    | EncoderStage
     | MergeStage,
     Field(discriminator="stage"),
 ]
@@ -501,8 +508,9 @@ class Recipe(Part):
         makes_weights = isinstance(first, TokenizerStage | StaticStage)
         if self.base.model == SCRATCH and not makes_weights:
             raise ValueError("a model from scratch begins with a tokenizer or a static stage")
-        if self.base.model != SCRATCH and any(isinstance(stage, TokenizerStage) for stage in self.stages):
-            raise ValueError(f'a tokenizer stage makes new weights: set base.model to "{SCRATCH}"')
+        fresh = next((stage.stage for stage in self.stages if isinstance(stage, TokenizerStage | EncoderStage)), None)
+        if self.base.model != SCRATCH and fresh:
+            raise ValueError(f'a stage {fresh} makes new weights: set base.model to "{SCRATCH}"')
         for place, stage in enumerate(self.stages):
             _check_references(stage, names[:place])
         return self

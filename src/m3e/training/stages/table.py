@@ -16,6 +16,7 @@ _HOMES = {
     "scored": "m3e.training.stages.scored",
     "distil": "m3e.training.stages.distil",
     "static": "m3e.training.stages.static",
+    "encoder": "m3e.training.stages.encoder",
     "merge": "m3e.training.stages.merge",
 }
 """Each module has ``run(settings, work) -> StageReport``, which leaves a model folder in ``work.target``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from m3e.errors import ModelError
 from m3e.models.scratch import PRESETS, Shape, write_scratch
@@ -14,6 +14,9 @@ from m3e.training.recipe import SCRATCH, Base
 from m3e.training.stages.stage import StageReport, StageWork
 
 if TYPE_CHECKING:
+    import numpy as np
+    from tokenizers import Tokenizer
+
     from m3e.training.recipe import TokenizerStage
 
 _HELD_OUT = 0.02
@@ -32,7 +35,6 @@ def run(settings: TokenizerStage, work: StageWork) -> StageReport:
         ModelError: the tokenizer does not know the text that was held out.
     """
     started = time.perf_counter()
-    base = work.from_scratch or Base(model=SCRATCH)
     sources = chosen_sources(work.data, settings.rows, settings.kinds, work.name)
     texts, sets = sample_texts(sources, settings.texts, seed=work.seed)
     # a single text is trained on as well as judged by
@@ -48,16 +50,7 @@ def run(settings: TokenizerStage, work: StageWork) -> StageReport:
             'kind = "unigram", which falls back to bytes'
         )
     size = tokenizer.get_vocab_size(with_added_tokens=True)
-    prompts = {} if base.prompts is None else {"query": base.prompts.query, "document": base.prompts.document}
-    weights = write_scratch(
-        work.target,
-        tokenizer,
-        shape_of(base),
-        seed=work.seed,
-        pooling=base.pooling or "mean",
-        max_length=base.max_length or 512,
-        prompts={name: prompt for name, prompt in prompts.items() if prompt},
-    )
+    weights = write_new_model(work, tokenizer)
     work.say(f"tokenizer of {size:,} pieces from {len(trained_on):,} texts; a model of {weights:,} random weights")
     return StageReport(
         seconds=time.perf_counter() - started,
@@ -71,6 +64,26 @@ def run(settings: TokenizerStage, work: StageWork) -> StageReport:
             "byte_share": single_bytes,
         },
         notes=_notes(settings.vocabulary, size, unknown, single_bytes),
+    )
+
+
+def write_new_model(work: StageWork, tokenizer: Tokenizer, rows: np.ndarray[Any, Any] | None = None) -> int:
+    """Write the encoder of new weights that the recipe's base describes as the stage's model; how many it has.
+
+    Args:
+        rows: what its tokens start from; see :func:`m3e.models.scratch.write_scratch`.
+    """
+    base = work.from_scratch or Base(model=SCRATCH)
+    prompts = {} if base.prompts is None else {"query": base.prompts.query, "document": base.prompts.document}
+    return write_scratch(
+        work.target,
+        tokenizer,
+        shape_of(base),
+        seed=work.seed,
+        pooling=base.pooling or "mean",
+        max_length=base.max_length or 512,
+        prompts={name: prompt for name, prompt in prompts.items() if prompt},
+        rows=rows,
     )
 
 
