@@ -13,7 +13,7 @@ from m3e import load
 from m3e.errors import ModelError
 from m3e.files import read_json, write_json
 from m3e.models import bundled, e5_small, e5_wheel
-from m3e.models.adapter import extract
+from m3e.models.adapter import base_of, extract
 from m3e.models.card import local_model_card
 from m3e.models.names import BASE_OF_M3E_SMALL, known_models, local_models, model_path
 
@@ -31,20 +31,15 @@ def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     local_models.cache_clear()
 
 
-def test_without_an_adapter_it_is_its_base(assets: Path) -> None:
-    small, base = local_models()["m3e-small"], known_models()[BASE_OF_M3E_SMALL]
-    assert small.write is base.write
-    assert "adapter" not in small.source
-    assert "For now it is exactly that" in local_model_card(small)
+def test_the_base_is_known_and_not_listed() -> None:
     assert BASE_OF_M3E_SMALL not in local_models()
+    assert BASE_OF_M3E_SMALL in known_models()
 
 
 @needs_wheel
 @pytest.mark.e5
 def test_with_an_adapter_it_is_the_tuned_model(assets: Path) -> None:
-    before = model_path("m3e-small")
     base = load(BASE_OF_M3E_SMALL, device="cpu")
-    assert np.array_equal(base.encode(TEXTS), load("m3e-small", device="cpu").encode(TEXTS))
     tuned = load(BASE_OF_M3E_SMALL, device="cpu")
     tuned.prompts = {**tuned.prompts, "faq-query": "问："}
     with torch.no_grad():
@@ -64,13 +59,22 @@ def test_with_an_adapter_it_is_the_tuned_model(assets: Path) -> None:
     assert "adapter" in small.source
     assert small.commercial == "no"  # as the data that it was trained on
     assert "fine-tuned" in local_model_card(small)
-    assert model_path("m3e-small") == before  # the same place, written anew although the version is the same
+    written = model_path("m3e-small")
     found = load("m3e-small", device="cpu")
     assert np.allclose(found.encode(TEXTS), tuned.encode(TEXTS), atol=1e-3)
     assert np.abs(found.encode(TEXTS) - base.encode(TEXTS)).max() > 0.01
     assert found.prompts["faq-query"] == "问："
-    assert (before / "manifest.json").is_file()
-    assert "fine-tuned" in (before / "README.md").read_text("utf-8")
+    assert (written / "manifest.json").is_file()
+    assert "fine-tuned" in (written / "README.md").read_text("utf-8")
+
+    with torch.no_grad():
+        weight.add_(up @ down * 0.02)
+    extract(
+        tuned, base, assets / "m3e-small", base_name=BASE_OF_M3E_SMALL, largest=e5_small.LARGEST_ADAPTER, texts=TEXTS
+    )
+    local_models.cache_clear()
+    assert model_path("m3e-small") == written  # the same place, written anew although the version is the same
+    assert np.allclose(load("m3e-small", device="cpu").encode(TEXTS), tuned.encode(TEXTS), atol=1e-3)
 
     marker = read_json(assets / "m3e-small" / "m3e.json")
     marker["base"]["fingerprint"] = "0" * 64
@@ -82,9 +86,18 @@ def test_with_an_adapter_it_is_the_tuned_model(assets: Path) -> None:
 
 def test_the_adapter_that_ships_is_small_and_whole() -> None:
     folder = bundled.ASSETS / "m3e-small"
-    if not folder.is_dir():
-        pytest.skip("no adapter ships yet: m3e-small is its base")
-    from m3e.models.adapter import base_of
-
     assert sum(path.stat().st_size for path in folder.iterdir()) <= e5_small.LARGEST_ADAPTER
     assert base_of(folder).name == BASE_OF_M3E_SMALL
+    assert local_models()["m3e-small"].commercial == "yes"
+    card = (folder / "README.md").read_text("utf-8")
+    assert "| STSB | cosine_spearman (test) |" in card
+
+
+@needs_wheel
+@pytest.mark.e5
+def test_the_shipped_model_is_near_its_base_and_not_its_base() -> None:
+    tuned, base = load("m3e-small", device="cpu"), load(BASE_OF_M3E_SMALL, device="cpu")
+    cosines = (tuned.encode(TEXTS) * base.encode(TEXTS)).sum(axis=1)
+    assert cosines.min() > 0.8
+    assert cosines.max() < 0.9999
+    assert tuned.prompts == base.prompts

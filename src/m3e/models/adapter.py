@@ -39,7 +39,9 @@ STEP = "adapter"
 SAME = 0.999
 """The lowest cosine between the tuned model's vectors and those of base and adapter that is taken without asking."""
 
-_CARRIED = ("README.md", FILE_NAME, MANIFEST)
+_CARRIED = ("README.md", "loss.svg", "recipe.json", FILE_NAME, MANIFEST)
+"""What travels with a model; the card refers to the others."""
+
 _TEXTS = 64
 
 Format = Literal["fp16", "int8"]

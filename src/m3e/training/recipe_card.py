@@ -75,11 +75,14 @@ def _licence_section(report: RunReport, manifest: Mapping[str, Any]) -> str:
         f"| {each.role} | {each.name} | {each.licence or 'not stated'} | {each.commercial} |"
         for each in report.ingredients
     ]
+    by_terms: dict[tuple[str, str], list[str]] = {}
+    for entry in manifest["datasets"]:
+        if entry["rows_out"]:
+            terms = _cell(entry.get("licence") or "not stated"), entry.get("commercial", "unknown")
+            by_terms.setdefault(terms, []).append(entry["dataset"])
     rows += [
-        f"| data set | {entry['dataset']} | {_cell(entry.get('licence') or 'not stated')} "
-        f"| {entry.get('commercial', 'unknown')} |"
-        for entry in manifest["datasets"]
-        if entry["rows_out"]
+        f"| data set{'s' if len(names) > 1 else ''} | {', '.join(names)} | {licence} | {commercial} |"
+        for (licence, commercial), names in by_terms.items()
     ]
     return "\n".join(
         ["## Licence", "", allowed, "", "| what | name | licence | commercial use |", "|---|---|---|---|", *rows]
@@ -134,7 +137,8 @@ def _data_section(manifest: Mapping[str, Any], stages: Mapping[str, StageReport]
     drawn: dict[str, int] = {}
     for stage in stages.values():
         for name, rows in stage.sets.items():
-            drawn[name] = drawn.get(name, 0) + rows
+            if rows:
+                drawn[name] = drawn.get(name, 0) + rows
     lines = [
         "## Data",
         "",
@@ -142,10 +146,14 @@ def _data_section(manifest: Mapping[str, Any], stages: Mapping[str, StageReport]
         "|---|---|---:|---:|---:|",
         *(
             f"| {entry['dataset']} | {entry['kind']} | {entry['rows_out']:,} "
-            f"| {sum(entry.get('dropped', {}).values()):,} | {drawn.get(entry['dataset'], 0):,} |"
+            f"| {sum(entry.get('dropped', {}).values()):,} | {drawn[entry['dataset']]:,} |"
             for entry in entries
+            if entry["dataset"] in drawn
         ),
     ]
+    others = [entry["dataset"] for entry in entries if entry["dataset"] not in drawn]
+    if others:
+        lines += ["", f"Nothing of these was drawn in this run: {', '.join(others)}."]
     against = manifest.get("evaluation") or []
     if against:
         lines += ["", f"Rows that match a text of {len(against)} evaluation files were left out before training."]

@@ -224,13 +224,13 @@ def finish(
         write_json(temporary / "recipe.json", recipe.model_dump(mode="json"))
         write_marker(temporary, STEP, title=recipe.title)
     report.licence, report.commercial = own_licence(recipe, read_manifest(target), report.ingredients)
-    if recipe.output.adapter_rank is not None:
-        _write_adapter(recipe, report, base, options.out / ADAPTER, say)
     try:
         _evaluate(recipe, options, report, say)
     except M3EError as error:  # the model is whole: only its figures are missing
         report.missing["evaluation"] = str(error)
     write_card(recipe, report)
+    if recipe.output.adapter_rank is not None:  # with the card
+        _write_adapter(recipe, report, base, options.out / ADAPTER, say)
     write_json(options.out / "report.json", report.as_dict())
     return report
 

