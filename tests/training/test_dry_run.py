@@ -46,6 +46,15 @@ def test_rows_and_steps_of_a_prepared_folder(mini_folder: Path, tmp_path: Path) 
     assert merge.steps is None
 
 
+def test_sets_that_hold_take_their_steps(mini_folder: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    made = recipe(
+        mini_folder, data, stage("contrastive", rows={"sets": ["faq"]}, hold={"sets": ["scored"]}, schedule={})
+    )
+    (plan,) = plan_recipe(made, "cpu")[0]
+    assert plan.steps == 64 // 8 + 40 // 8
+
+
 def test_less_trains_with_adapters(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     made = recipe("e5-small-cut", data, stage("contrastive"), stage("contrastive", name="low", lora={"rank": 8}))

@@ -198,13 +198,17 @@ def _plan_stage(
     if stage.rows.folder is not None:
         sources = read_sources(stage.rows.folder)
         sets = [SetSize(source.name, source.rows, source.kind, source.category) for source in sources]
-    chosen = [
+    hold = getattr(stage, "hold", None)
+    held = set(hold.sets) if hold else set()
+    trained = [
         each
         for each in sets
-        if (not stage.rows.sets or each.name in stage.rows.sets) and each.name not in stage.rows.without
+        if each.name not in held
+        and (not stage.rows.sets or each.name in stage.rows.sets)
+        and each.name not in stage.rows.without
+        and (not prepared or each.kind in stage.kinds)
     ]
-    if prepared:
-        chosen = [each for each in chosen if each.kind in stage.kinds]
+    chosen = [*trained, *(each for each in sets if each.name in held)]
     single = isinstance(stage, PretrainingStage)  # takes texts, each once: as many at most
     sizes = {each.name: each.rows * (TEXTS_A_ROW.get(each.kind, 2) if single else 1) for each in chosen}
     caps = {name: min(size, stage.batch.caps.get(name, stage.batch.cap or size)) for name, size in sizes.items()}
