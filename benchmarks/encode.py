@@ -177,7 +177,18 @@ def by_model2vec(model: Any) -> Encode:
         raise PeerMissingError(f"not installed: {error}") from error
     table = model[0].embedding.weight.detach().numpy()
     static = StaticModel(table, model[0].tokenizer, normalize=True)
-    return lambda texts: np.asarray(static.encode(list(texts)))
+
+    def encode(texts: Sequence[str]) -> Array:
+        before = os.environ.get("TOKENIZERS_PARALLELISM")
+        try:
+            return np.asarray(static.encode(list(texts)))
+        finally:  # for its processes it switches the tokenizer's threads off in this one, for all that comes after
+            if before is None:
+                os.environ.pop("TOKENIZERS_PARALLELISM", None)
+            else:
+                os.environ["TOKENIZERS_PARALLELISM"] = before
+
+    return encode
 
 
 def contenders(name: str, scratch: Path) -> tuple[Encoder, dict[str, Encode], dict[str, str]]:

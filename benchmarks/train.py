@@ -79,7 +79,7 @@ class Shape:
     runs: int = 3
 
 
-CPU = (Shape("m3e-small-2023", 64, 256, steps=4), Shape("e5-small", 64, 128, steps=4))
+CPU = (Shape("m3e-small-2023", 64, 256, steps=4), Shape("e5-small", 32, 128, steps=4))
 CPU_QUICK = (Shape("m3e-small-2023", 16, 128, steps=2, runs=1), Shape("e5-small", 8, 64, steps=2, runs=1))
 GPU = (
     Shape("m3e-small-2023", 8192, 128, steps=3, runs=1),

@@ -143,15 +143,26 @@ def test_the_dimension_that_a_model_is_set_to(mini) -> None:
 
 
 def test_many_texts_are_tokenised_ahead_and_keep_their_order(mini, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("m3e.inference.encoder._TOKENISE_AT_ONCE", 3)
+    monkeypatch.setattr("m3e.inference.encoder._TEXTS_AT_ONCE", 3)
     encoder = Encoder(mini, dtype="fp32")
     texts = [f"第{index}号订单" + "猫" * (index * 7 % 70) for index in range(20)]
     assert np.abs(encoder.encode(texts, show_progress=True) - mini.encode(texts)).max() < 1e-5
     assert encoder.cut == sum(index * 7 % 70 + len(f"第{index}号订单") > 62 for index in range(20))
 
 
+def test_long_texts_are_tokenised_in_smaller_parts(mini, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("m3e.inference.encoder._CHARACTERS_AT_ONCE", 100)
+    encoder = Encoder(mini, dtype="fp32")
+    seen: list[int] = []
+    tokenise = encoder._tokeniser
+    monkeypatch.setattr(encoder, "_tokeniser", lambda texts, prefix: seen.append(len(texts)) or tokenise(texts, prefix))
+    texts = ["猫" * size for size in (1, 99, 1, 300, 2, 2, 50, 50)]
+    assert np.abs(encoder.encode(texts) - mini.encode(texts)).max() < 1e-5
+    assert seen == [2, 1, 1, 3, 1]
+
+
 def test_an_error_while_tokenising_ahead_is_raised(mini, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("m3e.inference.encoder._TOKENISE_AT_ONCE", 2)
+    monkeypatch.setattr("m3e.inference.encoder._TEXTS_AT_ONCE", 2)
     encoder = Encoder(mini, dtype="fp32")
     monkeypatch.setattr(encoder, "_tokeniser", lambda texts, prefix: 1 // 0)
     with pytest.raises(ZeroDivisionError):

@@ -32,7 +32,9 @@ BackendName = Literal["auto", "torch", "openvino", "onnx", "static"]
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 """Names under which models keep the prompt of documents, in order of preference."""
 
-_TOKENISE_AT_ONCE = 8192
+_TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE = 16_384, 2_000_000
+"""Tokenised in one go, and sorted by length among each other, at most; tokens of long texts take much memory."""
+
 _LIBRARIES = {
     "torch": ("torch", "transformers", "tokenizers"),
     "static": ("torch", "tokenizers"),
@@ -178,18 +180,17 @@ class Encoder:
 
     def _tokenise_ahead(self, texts: Sequence[str], prefix: str) -> Iterator[tuple[int, Tokens]]:
         """The tokens of each chunk of ``texts`` and where it starts; the next is tokenised while one is used."""
-        starts = range(0, len(texts), _TOKENISE_AT_ONCE)
-        if len(starts) < 2:
-            if texts:
-                yield 0, self._tokeniser(texts, prefix)
+        parts = _parts(texts)
+        if len(parts) < 2 or self.backend == "static":  # a lookup is short: beside it the tokenizer would only wait
+            for start, end in parts:
+                yield start, self._tokeniser(texts[start:end], prefix)
             return
         with ThreadPoolExecutor(1, "tokenise") as thread:
-            ahead = thread.submit(self._tokeniser, texts[:_TOKENISE_AT_ONCE], prefix)
-            for start in starts:
+            ahead = thread.submit(self._tokeniser, texts[slice(*parts[0])], prefix)
+            for number, (start, _) in enumerate(parts, start=1):
                 tokens = ahead.result()
-                after = start + _TOKENISE_AT_ONCE
-                if after < len(texts):
-                    ahead = thread.submit(self._tokeniser, texts[after : after + _TOKENISE_AT_ONCE], prefix)
+                if number < len(parts):
+                    ahead = thread.submit(self._tokeniser, texts[slice(*parts[number])], prefix)
                 yield start, tokens
 
     def _encode_into(self, vectors: Vectors, tokens: Tokens, advance: Callable[[int], None]) -> None:
@@ -230,6 +231,18 @@ class Encoder:
             known = ", ".join(self.model.prompts) or "none"
             raise SettingsError(f"the model has no prompt {name!r}; it has: {known}")
         return str(self.model.prompts[name])
+
+
+def _parts(texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Where each part that is tokenised at once starts and ends."""
+    parts: list[tuple[int, int]] = []
+    start = characters = 0
+    for index, text in enumerate(texts):
+        if index > start and (index - start == _TEXTS_AT_ONCE or characters + len(text) > _CHARACTERS_AT_ONCE):
+            parts.append((start, index))
+            start, characters = index, 0
+        characters += len(text)
+    return [*parts, (start, len(texts))] if len(texts) > start else parts
 
 
 def batches_by_tokens(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray[Any, Any]]:

@@ -103,6 +103,8 @@ class Tokeniser:
         rust = tokenizer.backend_tokenizer
         if rust.encode_special_tokens != tokenizer.split_special_tokens:
             rust.encode_special_tokens = tokenizer.split_special_tokens
+        if len(texts) == 1:  # here, and not in a thread that would take a processor from the model's
+            return [rust.encode(texts[0])]
         return rust.encode_batch_fast(texts)
 
     def _by_call(self, texts: list[str], limit: int | None) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 
 from m3e.errors import MissingExtraError, ModelError, SettingsError, first_line
 from m3e.inference.backends import Vectors
+from m3e.inference.backends.lone import ends_in_unit_mean, unit
 from m3e.inference.backends.modules import pad
 from m3e.inference.graph import graph_inputs, transformer_onnx, transformer_openvino
 
@@ -38,17 +39,19 @@ class GraphBackend:
         self._filler = model.tokenizer.pad_token_id or 0
         self._left = model.tokenizer.padding_side == "left"
         self._rest = list(model)[1:]
+        self._ends_in_unit_mean = ends_in_unit_mean(self._rest)
 
     def __call__(self, ids: Sequence[Sequence[int]], prompt: int = 0) -> Vectors:
         """The vectors that the graph and the modules after it give."""
         import torch
 
+        if len(ids) == 1 and ids[0] and self._ends_in_unit_mean and not prompt:
+            tokens = np.asarray(ids, dtype=np.int64)
+            return unit(np.asarray(self._run(self._inputs(tokens, np.ones_like(tokens)))[0], np.float32).mean(axis=0))
         padded, mask = pad(ids, self._filler, left=self._left)
-        given = {"input_ids": padded, "attention_mask": mask}
-        inputs = {name: given[name] if name in given else np.zeros_like(padded) for name in self._names}
         with torch.inference_mode():
             features: dict[str, Any] = {
-                "token_embeddings": torch.from_numpy(np.asarray(self._run(inputs), dtype=np.float32)),
+                "token_embeddings": torch.from_numpy(np.asarray(self._run(self._inputs(padded, mask)), np.float32)),
                 "attention_mask": torch.from_numpy(mask),
             }
             if prompt:
@@ -56,6 +59,10 @@ class GraphBackend:
             for module in self._rest:
                 features = module(features)
             return np.asarray(features["sentence_embedding"].numpy(), dtype=np.float32)
+
+    def _inputs(self, ids: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        given = {"input_ids": ids, "attention_mask": mask}
+        return {name: given[name] if name in given else np.zeros_like(ids) for name in self._names}
 
 
 def openvino_backend(model: SentenceTransformer, dtype: str, file: Path | None = None) -> GraphBackend:

@@ -15,6 +15,7 @@ import numpy as np
 from m3e.inference.backends import Vectors
 from m3e.inference.backends.attention import FlashAttention, ProductAttention
 from m3e.inference.backends.linear import Linear
+from m3e.inference.backends.lone import ends_in_unit_mean, unit
 
 if TYPE_CHECKING:
     import torch
@@ -91,6 +92,7 @@ class PackedBackend:
         self._pooling: Any = model[1]
         self._takes_mean = self._pooling.pooling_mode in ("mean", ("mean",))
         self._rest = list(model)[2:]
+        self._ends_in_unit_mean = ends_in_unit_mean(list(model)[1:])
 
     def __call__(self, ids: Sequence[Sequence[int]], prompt: int = 0) -> Vectors:
         """The vectors; texts of like lengths beside each other are fastest."""
@@ -98,17 +100,36 @@ class PackedBackend:
 
         if not self._takes_mean:  # other poolings of no token would take a neighbour's
             ids = [text or (self._padding,) for text in ids]
+        if len(ids) == 1 and ids[0] and self._ends_in_unit_mean and not prompt:
+            return self._of_one(ids[0])
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
         flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(lengths.sum()))
         with torch.inference_mode():
-            x = self._embed(flat, lengths)
-            groups = self._attention.plan(lengths)
-            for layer in self._layers:
-                x = layer(x, self._attention, groups)
+            x = self._through_layers(self._embed(flat, lengths), lengths)
             features = self._pool(x, lengths, prompt)
             for module in self._rest:
                 features = module(features)
             return np.asarray(features["sentence_embedding"].numpy(), dtype=np.float32)
+
+    def _of_one(self, ids: Sequence[int]) -> Vectors:
+        """The vector of one text, without what only several need."""
+        import torch
+
+        length = np.asarray([len(ids)])
+        with torch.inference_mode():
+            tokens = torch.tensor(ids)
+            first = self._padding + 1 if self._after_padding else 0
+            if self._after_padding and self._padding in ids:
+                x = self._embed(tokens.numpy(), length)
+            else:
+                x = self._norm(torch.embedding(self._words, tokens) + self._places[first : first + len(ids)])
+            return unit(self._through_layers(x, length).mean(0).numpy())
+
+    def _through_layers(self, x: torch.Tensor, lengths: np.ndarray[Any, Any]) -> torch.Tensor:
+        groups = self._attention.plan(lengths)
+        for layer in self._layers:
+            x = layer(x, self._attention, groups)
+        return x
 
     def _embed(self, flat: np.ndarray[Any, Any], lengths: np.ndarray[Any, Any]) -> torch.Tensor:
         import torch
