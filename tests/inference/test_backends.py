@@ -19,6 +19,7 @@ from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertMode
 import m3e
 from m3e.errors import MissingExtraError, ModelError, SettingsError
 from m3e.inference import Encoder
+from m3e.inference.backends.lone import ends_in_unit_mean
 from m3e.inference.backends.modules import ModulesBackend, pad
 from m3e.inference.backends.packed import PackedBackend, can_pack
 from m3e.inference.backends.static import StaticBackend
