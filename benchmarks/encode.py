@@ -11,6 +11,7 @@ a time, too; and the peak memory of `m3e encode` with a file of ten times the le
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import statistics
 import tempfile
@@ -249,10 +250,14 @@ def measure_model(name: str, settings: dict[str, int], scratch: Path) -> dict[st
 def by_turns(
     encoders: dict[str, Encode], run: Callable[[Encode], object], runs: int, title: str
 ) -> dict[str, list[float]]:
-    """Seconds of each run of each contender, alternating; all have run once before."""
+    """Seconds of each run of each contender, alternating; all have run once before.
+
+    What one leaves behind for Python's collector is cleared before the next one's time starts.
+    """
     seconds: dict[str, list[float]] = {peer: [] for peer in encoders}
     for _ in range(runs):
         for peer, encode in encoders.items():
+            gc.collect()
             started = time.perf_counter()
             run(encode)
             seconds[peer].append(time.perf_counter() - started)

@@ -435,14 +435,15 @@ def main() -> None:
 
 
 def summarised(report: dict[str, Any]) -> dict[str, Any]:
-    """The report with the processor's first shape on top, in the form that all benchmarks share."""
+    """The report with the shapes on top, the lowest ratio of each peer: the form that all benchmarks share."""
     report.setdefault("gpu", {"ran": False, "reason": "not asked for; --gpu runs it where a GPU is"})
     shapes = report.get("cpu", {}).get("shapes", {})
     if shapes:
         ours = {name: found[OURS] for name, found in shapes.items()}
         peers = {name: found["peers"] for name, found in shapes.items()}
-        ratios = {name: found["ratios"] for name, found in shapes.items()}
-        report.update(ours=ours, peers=peers, ratios=ratios, machine=machine().as_dict())
+        by_model = {name: found["ratios"] for name, found in shapes.items()}
+        ratios = {peer: min(of[peer] for of in by_model.values()) for peer in next(iter(by_model.values()))}
+        report.update(ours=ours, peers=peers, ratios=ratios, ratios_by_model=by_model, machine=machine().as_dict())
     return report
 
 
