@@ -55,6 +55,17 @@ def test_sets_that_hold_take_their_steps(mini_folder: Path, tmp_path: Path) -> N
     assert plan.steps == 64 // 8 + 40 // 8
 
 
+def test_vectors_that_are_made_beforehand_take_time(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    plain, guided, taught = stage("contrastive"), stage("contrastive", name="guided", preserve=1.0), stage("distil")
+    made = recipe("e5-small-cut", data, plain, guided, {**taught, "teacher": "e5-small"})
+    first, second, third = plan_recipe(made, "cpu")[0]
+    assert all(plan.seconds and plan.tokens for plan in (first, second, third))
+    a_token = [(plan.seconds or 0) / (plan.tokens or 1) for plan in (first, second, third)]
+    assert a_token[1] == pytest.approx(a_token[0] * 8 / 6)
+    assert a_token[2] == pytest.approx(a_token[1])
+
+
 def test_less_trains_with_adapters(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     made = recipe("e5-small-cut", data, stage("contrastive"), stage("contrastive", name="low", lora={"rank": 8}))

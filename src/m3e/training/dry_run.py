@@ -14,7 +14,16 @@ from m3e.files import read_json
 from m3e.machine import bf16_is_fast, machine
 from m3e.models.names import known_models
 from m3e.training.memory import activation_bytes
-from m3e.training.recipe import SCRATCH, EncoderStage, PretrainingStage, Recipe, StaticStage, TrainedStage
+from m3e.training.recipe import (
+    SCRATCH,
+    ContrastiveStage,
+    DistilStage,
+    EncoderStage,
+    PretrainingStage,
+    Recipe,
+    StaticStage,
+    TrainedStage,
+)
 from m3e.training.run import preset_of
 from m3e.training.sources import read_sources
 
@@ -27,7 +36,7 @@ TEXTS_A_ROW = {"text": 1, "triplet": 3, "ranked": 6}
 TOKENS_OF_ANY = 60
 """The same of a text of which nothing is known."""
 
-FLOPS_A_SECOND = {"amx": 1.0e12, "avx512_bf16": 1.5e11, "none": 6.0e10}
+FLOPS_A_SECOND = {"amx": 1.0e12, "avx512_bf16": 3.5e11, "none": 6.0e10}
 """What training reaches on two cores, by the processor's bf16; a GPU's are asked for."""
 
 GPU_FLOPS_A_SECOND = 3.0e14
@@ -230,8 +239,8 @@ def _plan_stage(
     tokens = int(drawn * (1 if single else 2) * mean)
     if shape is None:
         return StagePlan(name, stage.stage, drawn, steps, tokens, note=note)
-    memory, seconds = _memory(stage, shape, limit), _seconds(stage, shape, tokens, device)
-    return StagePlan(name, stage.stage, drawn, steps, tokens, memory, seconds, note)
+    memory, work = _memory(stage, shape, limit), _work(stage, shape, tokens)
+    return StagePlan(name, stage.stage, drawn, steps, tokens, memory, work / _speed(device), note)
 
 
 def _memory(stage: Any, shape: Shape, length: int) -> int:
@@ -243,14 +252,25 @@ def _memory(stage: Any, shape: Shape, length: int) -> int:
     return int(4 * shape.parameters + 12 * trained + activations + 8 * stage.batch.size * shape.hidden_size)
 
 
-def _seconds(stage: Any, shape: Shape, tokens: int, device: str | None) -> float:
-    """Three passes' work at what this machine reaches in training; a second forward where memory wants it."""
+def _work(stage: Any, shape: Shape, tokens: int) -> float:
+    """Operations: three passes' work, a second forward where memory wants it, and vectors that are made beforehand."""
+    passes = 6 if getattr(stage, "lora", None) is None else 5
+    before = None
+    if isinstance(stage, DistilStage):
+        before = SHAPES.get(stage.teacher, shape)
+    elif isinstance(stage, ContrastiveStage) and (
+        stage.hold or stage.preserve or stage.false_negative_margin is not None
+    ):
+        before = shape
+    made = 2 * before.computed * tokens / stage.schedule.epochs if before else 0.0
+    return passes * shape.computed * tokens + made
+
+
+def _speed(device: str | None) -> float:
+    """Operations a second that this machine reaches in training."""
     import torch
 
-    passes = 6 if getattr(stage, "lora", None) is None else 5
-    work = passes * shape.computed * tokens
     if (device or "").startswith("cuda") or (device is None and torch.cuda.is_available()):
-        return work / GPU_FLOPS_A_SECOND
+        return GPU_FLOPS_A_SECOND
     here = machine()
-    speed = FLOPS_A_SECOND[here.bf16 if bf16_is_fast() else "none"] * max(1, here.threads) / 2
-    return work / speed
+    return FLOPS_A_SECOND[here.bf16 if bf16_is_fast() else "none"] * max(1, here.threads) / 2
