@@ -13,21 +13,14 @@ import pytest
 
 from m3e.files import read_json
 from tests.slow.processes import COMMAND, ROOT, offline_environment
-from tests.training.recipes import write_data
+from tests.training.recipes import HEAD, write_data
 from tests.training.small_bert import write_bert
 
 pytestmark = pytest.mark.slow
 
-RECIPE = """
-title = "mini"
-precision = "fp32"
-[base]
-model = "{base}"
-pooling = "mean"
-licence = "mit"
-[data]
-folder = "{data}"
-[[stages]]
+RECIPE = (
+    HEAD
+    + """[[stages]]
 stage = "mlm"
 batch = {{ size = 8 }}
 schedule = {{ steps = 12, lr = 1e-3 }}
@@ -56,6 +49,7 @@ watch = {{ every = 0, log_with = [] }}
 stage = "merge"
 models = {{ contrastive = 0.3, previous = 0.7 }}
 """
+)
 STAGES = ("1-mlm", "2-contrastive", "3-scored", "4-distil", "5-merge")
 MOMENTS = {
     "the base is written": "0-base/.model.",

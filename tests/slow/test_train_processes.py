@@ -14,21 +14,14 @@ from safetensors.torch import load_file
 
 from m3e.files import read_json
 from tests.slow.processes import ROOT, offline_environment
-from tests.training.recipes import write_data
+from tests.training.recipes import HEAD, write_data
 from tests.training.small_bert import write_bert
 
 pytestmark = pytest.mark.slow
 
-RECIPE = """
-title = "mini"
-precision = "fp32"
-[base]
-model = "{base}"
-pooling = "mean"
-licence = "mit"
-[data]
-folder = "{data}"
-[[stages]]
+RECIPE = (
+    HEAD
+    + """[[stages]]
 stage = "cut"
 [[stages]]
 stage = "contrastive"
@@ -53,6 +46,7 @@ watch = {{ every = 0, log_with = [] }}
 stage = "merge"
 models = {{ contrastive = 0.2, previous = 0.8 }}
 """
+)
 STAGES = ("1-cut", "2-contrastive", "3-scored", "4-distil", "5-merge")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 

@@ -11,6 +11,18 @@ from m3e.training.run import RunOptions, RunReport, run_recipe
 from tests.conftest import pair_rows
 from tests.training.prepared import records, write_prepared
 
+HEAD = """
+title = "mini"
+precision = "fp32"
+[base]
+model = "{base}"
+pooling = "mean"
+licence = "mit"
+[data]
+folder = "{data}"
+"""
+"""How a recipe's file begins whose stages follow, to be formatted with a base and a data folder."""
+
 
 def write_data(folder: Path, commercial: str = "yes") -> Path:
     """A prepared folder of every kind of record."""
