@@ -183,7 +183,7 @@ def by_model2vec(model: Any) -> Encode:
         before = os.environ.get("TOKENIZERS_PARALLELISM")
         try:
             return np.asarray(static.encode(list(texts)))
-        finally:  # for its processes it switches the tokenizer's threads off in this one, for all that comes after
+        finally:  # for threads of its own it switches the tokenizer's threads off in this one, for all that comes after
             if before is None:
                 os.environ.pop("TOKENIZERS_PARALLELISM", None)
             else:

@@ -10,13 +10,16 @@ import numpy as np
 from m3e.inference.backends import Vectors
 
 
+def takes_mean(pooling: Any) -> bool:
+    """Whether a pooling takes the mean of the tokens, and no other beside it."""
+    return pooling.pooling_mode in ("mean", ("mean",))
+
+
 def ends_in_unit_mean(modules: Sequence[Any]) -> bool:
     """Whether what follows a transformer is the mean of the tokens brought to length 1, and nothing else."""
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
-    if [type(module) for module in modules] != [Pooling, Normalize]:
-        return False
-    return modules[0].pooling_mode in ("mean", ("mean",))
+    return [type(module) for module in modules] == [Pooling, Normalize] and takes_mean(modules[0])
 
 
 def unit(vector: np.ndarray[Any, Any]) -> Vectors:

@@ -15,7 +15,7 @@ import numpy as np
 from m3e.inference.backends import Vectors
 from m3e.inference.backends.attention import FlashAttention, ProductAttention
 from m3e.inference.backends.linear import Linear
-from m3e.inference.backends.lone import ends_in_unit_mean, unit
+from m3e.inference.backends.lone import ends_in_unit_mean, takes_mean, unit
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ class PackedBackend:
         )
         self._layers = [_Layer(layer, kind, config.hidden_act) for layer in bert.encoder.layer]
         self._pooling: Any = model[1]
-        self._takes_mean = self._pooling.pooling_mode in ("mean", ("mean",))
+        self._takes_mean = takes_mean(self._pooling)
         self._rest = list(model)[2:]
         self._ends_in_unit_mean = ends_in_unit_mean(list(model)[1:])
 
@@ -117,12 +117,11 @@ class PackedBackend:
 
         length = np.asarray([len(ids)])
         with torch.inference_mode():
-            tokens = torch.tensor(ids)
             first = self._padding + 1 if self._after_padding else 0
             if self._after_padding and self._padding in ids:
-                x = self._embed(tokens.numpy(), length)
+                x = self._embed(np.asarray(ids), length)
             else:
-                x = self._norm(torch.embedding(self._words, tokens) + self._places[first : first + len(ids)])
+                x = self._norm(torch.embedding(self._words, torch.tensor(ids)) + self._places[first : first + len(ids)])
             return unit(self._through_layers(x, length).mean(0).numpy())
 
     def _through_layers(self, x: torch.Tensor, lengths: np.ndarray[Any, Any]) -> torch.Tensor:
