@@ -31,6 +31,13 @@ WORDS = {
     ),
     "peer": ("beside", "对比对象"),
     "ratio": ("ratio", "倍数"),
+    "shape": ("shape and tokens a text", "模型规格与每条文本的词元数"),
+    "rows": ("rows a batch", "每批行数"),
+    "mfu": ("share of the GPU's peak (MFU)", "占 GPU 峰值的比例（MFU）"),
+    "gpu": (
+        "Beside sentence-transformers' gradient caching in bf16 at its best setting, on",
+        "对比 sentence-transformers 的梯度缓存（bf16，取其最好的设置），测于",
+    ),
     "machine": ("Measured on", "测于"),
     "threads": ("threads, bf16", "线程，bf16"),
 }
@@ -48,7 +55,21 @@ def page(language: int) -> str:
         lines += [f"| {WORDS['peer'][language]} | {WORDS['ratio'][language]} |", "|---|---:|"]
         lines += [f"| `{peer}` | {float(ratio):.2f} |" for peer, ratio in result["ratios"].items()]
         lines += ["", _machine(result["machine"], language)]
+        lines += _on_gpu(result.get("gpu", {}), language)
     return "\n".join(lines) + "\n"
+
+
+def _on_gpu(found: dict[str, Any], language: int) -> list[str]:
+    """A table of the part of a benchmark that ran on a GPU; none where it did not."""
+    if not found.get("ran"):
+        return []
+    words = [WORDS[key][language] for key in ("shape", "rows", "ratio", "mfu")]
+    lines = ["", f"| {' | '.join(words)} |", "|---|---:|---:|---:|"]
+    for shape, of in found["shapes"].items():
+        (ratio,) = of["ratios"].values()
+        lines.append(f"| `{shape}` | {of['rows']:,} | {ratio:.2f} | {of['ours']['mfu']:.0%} |")
+    stop = "." if language == 0 else "。"
+    return [*lines, "", f"{WORDS['gpu'][language]} {found['device']}{stop}"]
 
 
 def _machine(machine: dict[str, Any], language: int) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -82,10 +83,10 @@ class Shape:
 CPU = (Shape("m3e-small-2023", 64, 256, steps=4), Shape("e5-small", 32, 128, steps=4))
 CPU_QUICK = (Shape("m3e-small-2023", 16, 128, steps=2, runs=1), Shape("e5-small", 8, 64, steps=2, runs=1))
 GPU = (
-    Shape("m3e-small-2023", 8192, 128, steps=3, runs=1),
     Shape("m3e-base", 8192, 128, 12, 768, steps=2, runs=1),
-    Shape("m3e-small-2023", 8192, 512, steps=2, runs=1),
+    Shape("m3e-small-2023", 8192, 128, steps=3, runs=1),
     Shape("m3e-base", 8192, 512, 12, 768, steps=2, runs=1),
+    Shape("m3e-small-2023", 8192, 512, steps=2, runs=1),
 )
 GPU_QUICK = tuple(replace(shape, rows=1024, steps=1) for shape in GPU)
 
@@ -309,19 +310,29 @@ class Contest:
         return clock.seconds, found
 
 
-def contest(work: Path, shape: Shape, device: str) -> Contest:
+def prepare(work: Path, shape: Shape) -> tuple[Path, Path, TokenStore]:
+    """The model's folder, the file of the pairs and their token ids; what is there is used again."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     folder = model_folder(work, shape)
-    pairs = texts(shape.rows * (1 + shape.steps), shape.length, seed=7)
     shard = work / f"{shape.name}-{shape.length}.parquet"
-    pq.write_table(pa.table({"text": [row[0] for row in pairs], "text_pos": [row[1] for row in pairs]}), shard)
+    rows = shape.rows * (1 + shape.steps)
+    if not shard.exists():
+        pairs = texts(rows, shape.length, seed=7)
+        pq.write_table(pa.table({"text": [row[0] for row in pairs], "text_pos": [row[1] for row in pairs]}), shard)
     model = SentenceTransformer(str(folder), device="cpu")
     model.max_seq_length = shape.length
-    source = Source("pairs", "pair", "s2p", False, 1.0, len(pairs), (shard,), hash_settings([shape.name, shape.length]))
+    source = Source("pairs", "pair", "s2p", False, 1.0, rows, (shard,), hash_settings([shape.name, shape.length]))
     tokens = work / f"tokens-{shape.name}-{shape.length}"
-    store = build_token_store([source], Tokenisation.of(model, [source]), tokens, workers=1)
+    return folder, shard, build_token_store([source], Tokenisation.of(model, [source]), tokens, workers=1)
+
+
+def contest(work: Path, shape: Shape, device: str) -> Contest:
+    import pyarrow.parquet as pq
+
+    folder, shard, store = prepare(work, shape)
+    pairs = [(row["text"], row["text_pos"]) for row in pq.read_table(shard).to_pylist()]
     return Contest(shape, work, pairs, folder, store, device)
 
 
@@ -420,9 +431,15 @@ def main() -> None:
         write_json(options.json, report)
         return
     with tempfile.TemporaryDirectory() as folder:
-        for shape in shapes:
-            if options.only and shape.name not in options.only:
-                continue
+        chosen = [shape for shape in shapes if not options.only or shape.name in options.only]
+        start = multiprocessing.get_context("spawn").Process
+        # a GPU does not wait for texts to be made: each shape's are made beside the shapes before it
+        makers = [start(target=prepare, args=(Path(folder), shape)) for shape in chosen if options.gpu]
+        for maker in makers:
+            maker.start()
+        for number, shape in enumerate(chosen):
+            if makers:
+                makers[number].join()
             started = time.monotonic()
             found = run(shape, Path(folder))
             name = f"{shape.name}/{shape.length}" if options.gpu else shape.name

@@ -9,7 +9,7 @@ import pytest
 from m3e.errors import DataError
 from m3e.training.dry_run import SHAPES, plan_recipe
 from m3e.training.memory import activation_bytes
-from m3e.training.recipe import read_recipe, shipped_recipes
+from m3e.training.recipe_file import read_recipe, shipped_recipes
 from tests.training.recipes import recipe, stage, write_data
 
 

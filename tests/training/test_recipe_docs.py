@@ -13,7 +13,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from m3e.training import recipe
-from m3e.training.recipe import parse_recipe, shipped_recipes
+from m3e.training.recipe_file import parse_recipe, shipped_recipes
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [("training.md", "required"), ("训练.md", "必填")]

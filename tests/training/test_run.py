@@ -331,3 +331,11 @@ def test_another_folder_is_refused(mini_folder: Path, data: Path, tmp_path: Path
     (tmp_path / "out" / "thesis.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(M3EError, match="already holds files"):
         run(recipe(mini_folder, data, stage("contrastive")), tmp_path / "out")
+
+
+def test_batches_that_are_not_there_are_said(mini_folder: Path, data: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    rows = {"sets": ["faq"]}
+    run(recipe(mini_folder, data, stage("contrastive", rows=rows, schedule={"steps": 50})), tmp_path / "run", lines)
+    assert any("8 batches of 8 rows" in line for line in lines)
+    assert any("fewer than schedule.steps = 50; schedule.epochs draws them again" in line for line in lines)

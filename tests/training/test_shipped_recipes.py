@@ -22,9 +22,8 @@ from m3e.training.recipe import (
     StaticStage,
     TokenizerStage,
     TrainedStage,
-    read_recipe,
-    shipped_recipes,
 )
+from m3e.training.recipe_file import read_recipe, shipped_recipes
 from m3e.training.run import RunOptions, RunReport, run_recipe
 from tests.conftest import pair_rows
 from tests.models.small_decoder import write_decoder

@@ -30,7 +30,7 @@ def train(
     json: Path | None = typer.Option(None, "--json", help="Write the plan or the report to this file."),
 ) -> None:
     """Train a model by a recipe: data, stages, evaluation, model card; what is done is not done again."""
-    from m3e.training.recipe import read_recipe
+    from m3e.training.recipe_file import read_recipe
 
     with _all_processes(device):
         chosen = read_recipe(recipe, [*settings, *_instead_of_its_data(data)])

@@ -137,10 +137,8 @@ def measure(model: SentenceTransformer, tasks: tuple[str, ...]) -> dict[str, flo
     """
     found = {"general": general_check(Encoder(model)).score}
     if tasks:
-        folder = data_folder()
-        if folder is None:
-            raise SettingsError(f"watch.tasks names {tasks[0]}, but there is no data folder; set M3E_DATA to it")
-        results = evaluate(model, list(tasks), suite="local", data=folder, dtype="auto")
+        check_watched(tasks, "watch.tasks")
+        results = evaluate(model, list(tasks), suite="local", data=data_folder(), dtype="auto")
         for name, reason in results.missing.items():
             raise SettingsError(f"watch.tasks names {name}, which cannot be looked at: {reason}")
         found |= {score.task: score.score for score in results.results}

@@ -133,6 +133,11 @@ def make_batches(
     plan = planned(work.folder / "batches", store.sets, options, store.hash)
     for line in plan.lines():
         work.say(line)
+    first = min(plan.epochs)
+    if steps is not None and first < steps:
+        work.say(
+            f"the texts fill {first} batches, fewer than schedule.steps = {steps}; schedule.epochs draws them again"
+        )
     cut = sum(each.cut for each in store.sets)
     if cut:
         texts = sum(len(each.keys) for each in store.sets)

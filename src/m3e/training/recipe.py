@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,20 +13,16 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
-from m3e.data.preset import key_and_value
 from m3e.data.staging import TEXT_KIND
-from m3e.errors import SettingsError
 from m3e.records import Kind
 
 ALL_KINDS = (TEXT_KIND, *(kind.value for kind in Kind))
 BY_TEACHER = ("kl", "margin_mse")
 """Losses that learn from a teacher's scores."""
 
-RECIPES = Path(__file__).parent / "recipes"
 SCRATCH = "scratch"
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -531,105 +526,3 @@ def _check_references(stage: Any, earlier: Sequence[str]) -> None:
                 f"stage {stage.name or stage.stage!r} merges {name!r}, which is neither base, previous, an earlier "
                 f"stage ({', '.join(earlier) or 'none'}) nor a folder"
             )
-
-
-def shipped_recipes() -> list[str]:
-    """Names of the recipes that ship with m3e."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
-
-
-def read_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
-    """A shipped recipe by name, or a TOML file.
-
-    Args:
-        settings: ``key=value`` lines on top of it; ``stages.NAME.schedule.lr=1e-5`` names a stage by its name or
-            number.
-
-    Raises:
-        SettingsError: there is none, or it is not valid; the message names the file and the key.
-    """
-    path = RECIPES / f"{name}.toml"
-    if not path.is_file():
-        path = Path(name)
-    if not path.is_file():
-        raise SettingsError(
-            f"there is no recipe {name!r}; shipped: {', '.join(shipped_recipes())}; or name a TOML file"
-        )
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path.name}: {error}") from error
-    for line in settings:
-        _assign(values, line)
-    return parse_recipe(values, path.name)
-
-
-def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
-    """A recipe from its tables.
-
-    Raises:
-        SettingsError: a key is unknown or a value wrong; names ``source`` and the key.
-    """
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError(f"{source}: {'; '.join(_fault(fault, values) for fault in error.errors())}") from error
-
-
-def _fault(fault: Any, values: dict[str, Any]) -> str:
-    """One fault as ``stages.contrastive.batch.sise: no such key …``."""
-    path = list(fault["loc"])
-    if len(path) > 2 and path[0] == "stages" and isinstance(path[1], int):
-        del path[2]  # pydantic names the stage's kind between its number and its key
-        stage = values["stages"][path[1]]
-        path[1] = stage.get("name") or f"{stage.get('stage', '?')} ({path[1] + 1})"
-    place = ".".join(map(str, path))
-    if fault["type"] == "extra_forbidden":
-        return f"{place}: no such key"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
-
-
-def _assign(values: dict[str, Any], line: str) -> None:
-    """Set ``key=value`` in a recipe's tables.
-
-    Raises:
-        SettingsError: the line has no ``=``, or names a stage that is not there.
-    """
-    key, value = key_and_value(line)
-    target: Any = values
-    *tables, last = _split_key(key)
-    for table in tables:
-        if isinstance(target, list):
-            target = _stage(target, table, line)
-            continue
-        target = target.setdefault(table, {})
-        if not isinstance(target, dict | list):
-            raise SettingsError(f"--set {line}: {table} is no table")
-    if isinstance(target, list):
-        raise SettingsError(f"--set {line}: name a key of the stage, as stages.{last}.KEY=VALUE")
-    target[last] = value
-
-
-def _split_key(key: str) -> list[str]:
-    """The parts of a dotted key; names with dots go in quotes."""
-    parts: list[str] = []
-    try:
-        table = tomllib.loads(f"{key} = 0")
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"--set {key}: not a key ({error})") from error
-    value: Any = table
-    while isinstance(value, dict):
-        (name,) = value
-        parts.append(name)
-        value = value[name]
-    return parts
-
-
-def _stage(stages: list[Any], name: str, line: str) -> Any:
-    names = [stage.get("name") or stage.get("stage") for stage in stages]
-    if name in names:
-        return stages[names.index(name)]
-    if name.isdigit() and 1 <= int(name) <= len(stages):
-        return stages[int(name) - 1]
-    raise SettingsError(f"--set {line}: there is no stage {name!r}; the stages are {', '.join(map(str, names))}")
