@@ -158,21 +158,6 @@ def test_a_data_set_that_is_not_there(mini_folder: Path, data: Path, tmp_path: P
         run(recipe(mini_folder, tmp_path / "nowhere", stage("contrastive")), tmp_path / "other")
 
 
-def test_commercial_fails_closed(mini_folder: Path, data: Path, tmp_path: Path) -> None:
-    unknown = write_data(tmp_path / "unknown", commercial="unknown")
-    made = recipe(mini_folder, unknown, stage("contrastive"), policy="commercial")
-    with pytest.raises(SettingsError, match=r'policy is "commercial", and the data set faq .*commercial use: unknown'):
-        run(made, tmp_path / "out")
-    base = {"model": str(mini_folder), "licence": "cc-by-nc-4.0"}
-    with pytest.raises(SettingsError, match=r"the base .*cc-by-nc-4\.0 \(commercial use: no\)"):
-        run(recipe(mini_folder, data, stage("contrastive"), policy="commercial", base=base), tmp_path / "two")
-    teacher = stage("distil", teacher=str(mini_folder))
-    with pytest.raises(SettingsError, match=r"the teacher .* is under no stated licence"):
-        run(recipe(mini_folder, data, teacher, policy="commercial"), tmp_path / "three")
-    free = run(recipe(mini_folder, unknown, stage("contrastive")), tmp_path / "four")
-    assert (free.licence, free.commercial) == ("other", "unknown")
-
-
 def test_sets_that_hold_keep_the_model_near_its_start(mini_folder: Path, data: Path, tmp_path: Path) -> None:
     texts = [row["text_pos"] for row in pair_rows(16)]
     before = SentenceTransformer(str(mini_folder), device="cpu").encode(texts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,20 +26,13 @@ from m3e.files import (
     write_json,
     write_marker,
 )
-from m3e.training.base import load_base, teacher_ingredient
+from m3e.training.base import load_base
 from m3e.training.gather import from_first_process, is_first_process, joined_processes, wait_for_all
 from m3e.training.looks import check_watched
-from m3e.training.recipe import (
-    SCRATCH,
-    DistilStage,
-    MergeStage,
-    PretrainingStage,
-    Recipe,
-    StaticStage,
-    TrainedStage,
-)
+from m3e.training.recipe import SCRATCH, MergeStage, PretrainingStage, Recipe, TrainedStage
 from m3e.training.stages.stage import MODEL, Ingredient, OnStep, StageReport, StageWork
 from m3e.training.stages.table import run_stage
+from m3e.training.terms import check_data, check_ingredients, named_teachers
 
 STEP = "train"
 REPORT = "stage.json"
@@ -143,8 +136,8 @@ def _run(
     data = _data(recipe, options, say, on_set)
     report = RunReport(out / MODEL)
     base = _base(recipe, out, options, report, say)
-    _check_data_terms(recipe, read_manifest(data))
-    _check_terms(recipe, [*report.ingredients, *_teachers(recipe)])
+    check_data(recipe, _data_folders(recipe, data))
+    check_ingredients(recipe, [*report.ingredients, *named_teachers(recipe)])
     model = base
     finished: dict[str, Path] = {}
     chain = _fingerprint(base) if base else hash_settings(recipe.base.model_dump(mode="json"))
@@ -168,7 +161,7 @@ def _run(
         chain = _identity(chain, stage, recipe, data)
         report.stages[name] = _stage(stage, work, chain, report, say)
         report.ingredients += report.stages[name].ingredients
-        _check_terms(recipe, report.ingredients)
+        check_ingredients(recipe, report.ingredients)
         model = finished[name] = work.target
     assert model is not None
     report = from_first_process(lambda: finish(recipe, options, report, model, base, data, say))
@@ -220,7 +213,7 @@ def finish(
         shutil.rmtree(target)
     with atomic_folder(target) as temporary:
         shutil.copytree(model, temporary, dirs_exist_ok=True)
-        carry(_provenance(recipe, base, data), temporary)
+        carry([*([base] if base else []), *_data_folders(recipe, data)], temporary)
         write_json(temporary / "recipe.json", recipe.model_dump(mode="json"))
         write_marker(temporary, STEP, title=recipe.title)
     report.licence, report.commercial = own_licence(recipe, read_manifest(target), report.ingredients)
@@ -368,61 +361,10 @@ def _done_before(work: StageWork, identity: str) -> StageReport | None:
     return None
 
 
-def _check_data_terms(recipe: Recipe, manifest: dict[str, Any]) -> None:
-    """Under ``commercial``, refuse data that do not say yes.
-
-    Raises:
-        SettingsError: names the set, its licence and the key.
-    """
-    if recipe.policy != "commercial":
-        return
-    for entry in manifest["datasets"]:
-        if entry["rows_out"] and entry.get("commercial") != "yes":
-            terms = (
-                f"{entry.get('licence') or 'no stated licence'} (commercial use: {entry.get('commercial', 'unknown')})"
-            )
-            raise SettingsError(
-                f'policy is "commercial", and the data set {entry["dataset"]} is under {terms}; leave it out of '
-                "data.sets, or prepare the data with --policy commercial"
-            )
-
-
-def _check_terms(recipe: Recipe, ingredients: Sequence[Ingredient]) -> None:
-    """Under ``commercial``, refuse bases and teachers that do not say yes.
-
-    Raises:
-        SettingsError: names the base or teacher, its licence and the key.
-    """
-    if recipe.policy != "commercial":
-        return
-    for each in ingredients:
-        if each.commercial != "yes":
-            key = "base" if each.role == "base" else "the stage"
-            raise SettingsError(
-                f'policy is "commercial", and the {each.role} {each.name} is under '
-                f"{each.licence or 'no stated licence'} (commercial use: {each.commercial}); take another one, or "
-                f"state its licence and commercial in {key}"
-            )
-
-
-def _teachers(recipe: Recipe) -> list[Ingredient]:
-    """The teachers that the stages will load, before any stage has run, where the policy asks for their terms."""
-    if recipe.policy != "commercial":
-        return []
-    made_here = ("base", "previous", *recipe.stage_names)
-    named = [stage for stage in recipe.stages if isinstance(stage, DistilStage | StaticStage)]
-    return [
-        teacher_ingredient(stage.teacher, stage.teacher, stage.licence, stage.commercial)
-        for stage in named
-        if stage.teacher not in made_here
-    ]
-
-
-def _provenance(recipe: Recipe, base: Path | None, data: Path) -> list[Path]:
-    """The folders whose texts the model has seen."""
-    others = [stage.rows.folder for stage in recipe.stages if getattr(getattr(stage, "rows", None), "folder", None)]  # type: ignore[union-attr]
-    found = [data, *(folder for folder in others if folder is not None)]
-    return [*([base] if base else []), *dict.fromkeys(found)]
+def _data_folders(recipe: Recipe, data: Path) -> list[Path]:
+    """The prepared folders whose texts the model sees: the recipe's, and those that single stages name."""
+    others = [getattr(getattr(stage, "rows", None), "folder", None) for stage in recipe.stages]
+    return [*dict.fromkeys([data, *(folder for folder in others if folder is not None)])]
 
 
 def _write_adapter(recipe: Recipe, report: RunReport, base: Path | None, folder: Path, say: Say) -> None:
