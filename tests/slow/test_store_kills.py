@@ -75,7 +75,7 @@ def test_killed_while_indexing_nothing_is_doubled_lost_or_mixed(
     documents = write(tmp_path / "documents.jsonl", rows)
     command = ("index", documents, "--store", url, "--model", "m3e-static", "--batch", "20")
     counts = _kill_often(command, url, tmp_path)
-    assert counts[-1] < DOCUMENTS, "no kill came before the end"
+    assert any(0 < count < DOCUMENTS for count in counts), "no kill came in the middle"
     assert counts == sorted(counts), "a kill lost what an earlier run had written"
     done = run_m3e(*command, "--json", tmp_path / "i.json")
     report = json.loads((tmp_path / "i.json").read_text("utf-8"))
@@ -112,13 +112,15 @@ def test_killed_while_rebuilding_the_old_store_stays(
 
 
 def _kill_often(command: tuple[Any, ...], url: str, tmp_path: Path) -> list[int]:
-    """Start, kill at a random moment of the writing, three times; the rows after each kill."""
+    """Start, kill at a random moment of the writing, up to three times; the rows after each kill."""
     counts: list[int] = []
     for _ in range(3):
         before = counts[-1] if counts else 0
+        if before == DOCUMENTS:  # the last kill came too late
+            break
         process = start_m3e(tmp_path / "log", *command)
         _wait_for_writing(process, url, before)
-        time.sleep(random.uniform(0, 0.5))
+        time.sleep(random.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
         process.wait(60)
         counts.append(rows_now(url))
