@@ -54,19 +54,27 @@ def planned_vectors(
 ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
     """Ids, and unit vectors of shape (texts, dimension), of all texts of the plan; a stopped run goes on where it was.
 
+    It goes on in the type that it began with, whatever the processor is found to be fast at today, and with as many
+    threads as there are now: hours of work are worth more than the last bits.
+
     Args:
         folder: where they are kept, in fp16.
         negatives: a row's at most, as the store has them.
         one_prompt: every text as a query; otherwise those that only stand as passages are encoded as such.
     """
-    identity = hash_settings([encoder.settings(), store.hash, len(plan), one_prompt, negatives])
+    settings = encoder.settings()
+    own = [settings[name] for name in ("model", "max_length", "dim")]
+    identity = hash_settings([own, store.hash, len(plan), one_prompt, negatives])
     if (read_marker(folder) or {}).get("hash") != identity:
         parts = folder.with_name(f".{folder.name}.parts")
         parts.mkdir(parents=True, exist_ok=True)
-        if (read_marker(parts) or {}).get("hash") != identity:
+        begun = read_marker(parts) or {}
+        if begun.get("hash") != identity:
             for old in parts.glob("*.npy"):
                 old.unlink()
-            write_marker(parts, STEP, hash=identity)
+            write_marker(parts, STEP, hash=identity, dtype=encoder.dtype)
+        elif begun["dtype"] != encoder.dtype:
+            encoder = type(encoder)(encoder.model, backend="torch", dtype=begun["dtype"])
         _encode_parts(encoder, sources, store, plan, parts, negatives, one_prompt, say)
         _join(parts, folder, identity)
     return np.load(folder / "ids.npy"), np.load(folder / "vectors.npy", mmap_mode="r")
