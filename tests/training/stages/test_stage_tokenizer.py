@@ -80,7 +80,7 @@ def test_a_vocabulary_that_is_too_small(data: Path, tmp_path: Path) -> None:
 
 def test_presets_are_known_sizes() -> None:
     assert shape_of(Base(model="scratch")) == PRESETS["tiny"]
-    tiny = read_json(Path(__file__).parents[3] / "src/m3e/assets/m3e-tiny/model.json")["config"]
+    tiny = read_json(Path(__file__).parents[3] / "src/m3e/assets/m3e-tiny/config.json")
     shape = PRESETS["tiny"]
     assert (shape.layers, shape.hidden, shape.heads) == (
         tiny["num_hidden_layers"],
