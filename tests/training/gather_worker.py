@@ -11,7 +11,7 @@ from m3e import load
 from m3e.training.batches import PlanOptions, plan_batches
 from m3e.training.cached_loss import CachedTextLoss
 from m3e.training.forward import training_form
-from m3e.training.gather import sum_gradients
+from m3e.training.gather import disband, sum_gradients
 from m3e.training.planned_loader import PlannedBatches
 from m3e.training.token_store import TokenStore
 from tests.training.loss_cases import CASES, loss_of
@@ -38,4 +38,4 @@ if __name__ == "__main__":
     found = {name: gradients_of(folder, name, rank, 2) for name in sys.argv[4:]}
     torch.save(found, folder / f"rank-{rank}.pt")
     torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    disband()

@@ -11,7 +11,7 @@ import torch
 
 from m3e import load
 from m3e.training import retromae, token_prediction
-from m3e.training.gather import sum_gradients
+from m3e.training.gather import disband, sum_gradients
 from m3e.training.retromae import EnhancedDecoder, RetroMaeLoss
 from m3e.training.token_prediction import TokenPrediction, attached
 from tests.training.masked_model import tokens_of
@@ -49,4 +49,4 @@ if __name__ == "__main__":
     torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.save(gradients_of(folder, rank, 2), folder.with_name(f"rank-{rank}.pt"))
     torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    disband()

@@ -42,8 +42,12 @@ def joined_processes(device: str | None = None) -> Iterator[None]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     yield
-    # not after an error: the others may wait for this one, and would be waited for here
-    gc.collect()  # trainers lie in cycles, and would keep the group's threads running into the interpreter's end
+    disband()  # not after an error: the others may wait for this one, and would be waited for here
+
+
+def disband() -> None:
+    """End the group of processes."""
+    gc.collect()  # what holds the group in a cycle would keep its threads running into the interpreter's end: it aborts
     torch.distributed.destroy_process_group()
 
 
