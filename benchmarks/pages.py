@@ -68,18 +68,17 @@ def _on_gpu(found: dict[str, Any], language: int) -> list[str]:
     for shape, of in found["shapes"].items():
         (ratio,) = of["ratios"].values()
         lines.append(f"| `{shape}` | {of['rows']:,} | {ratio:.2f} | {of['ours']['mfu']:.0%} |")
-    stop = "." if language == 0 else "。"
-    return [*lines, "", f"{WORDS['gpu'][language]} {found['device']}{stop}"]
+    return [*lines, "", f"{WORDS['gpu'][language]} {found['device']}{STOP[language]}"]
 
 
 def _machine(machine: dict[str, Any], language: int) -> str:
-    stop = "." if language == 0 else "。"
     return (
         f"{WORDS['machine'][language]} {machine['cpu']}, {machine['threads']} {WORDS['threads'][language]} "
-        f"{machine['bf16']}{stop}"
+        f"{machine['bf16']}{STOP[language]}"
     )
 
 
+STOP = (".", "。")
 PAGES = {ROOT / "docs" / "benchmarks.md": 0, ROOT / "docs" / "基准.md": 1}
 
 

@@ -9,7 +9,7 @@ import pytest
 from m3e.data.filters import Filters
 from m3e.data.pipeline import PipelineOptions
 from m3e.data.preset import Preset, read_preset, shipped_presets
-from m3e.errors import DataError
+from m3e.errors import SettingsError
 
 
 def test_the_presets_that_ship() -> None:
@@ -60,11 +60,11 @@ def test_a_file_of_one_s_own(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, text: str | bytes, message: str) -> None:
     (tmp_path / "mine.toml").write_bytes(text.encode() if isinstance(text, str) else text)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SettingsError) as caught:
         read_preset(str(tmp_path / "mine.toml"))
     assert str(caught.value).startswith(message)
 
 
 def test_no_such_preset() -> None:
-    with pytest.raises(DataError, match="no preset 'm3e-best'; shipped: m3e-all, m3e-commercial, m3e-hq; or give"):
+    with pytest.raises(SettingsError, match="no preset 'm3e-best'; shipped: m3e-all, m3e-commercial, m3e-hq; or name"):
         read_preset("m3e-best")

@@ -46,6 +46,8 @@ def test_misspelt_names_list_close_matches(tmp_path, mini):
         m3e.evaluate(mini, ["TNewss"])
     with pytest.raises(SettingsError, match=r"'mien\.test' .*did you mean mine\.test"):
         m3e.evaluate(mini, ["mien.test"], suite="local", data=tmp_path)
+    with pytest.raises(SettingsError, match=r"mine\.test: tasks of suite local only; add --suite local"):
+        m3e.evaluate(mini, ["mine.test"], data=tmp_path)
     with pytest.raises(SettingsError, match=r"no suite 'lokal'; .*did you mean local"):
         m3e.evaluate(mini, suite="lokal")
 

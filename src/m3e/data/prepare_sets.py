@@ -16,9 +16,10 @@ from m3e.data.evaluation_sets import evaluation_paths
 from m3e.data.pipeline import SetPlan
 from m3e.data.policy import apply_policy
 from m3e.data.prepare import OnSet, Prepared, Say, run_pipeline
-from m3e.data.preset import Preset, key_and_value, read_preset
+from m3e.data.preset import Preset, read_preset
 from m3e.data.sets import plan_of_card, plans_of_paths
 from m3e.errors import DataError, SettingsError
+from m3e.shipped_toml import key_and_value
 
 
 def chosen_preset(

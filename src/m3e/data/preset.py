@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from m3e.data.filters import Filters
 from m3e.data.near import THRESHOLD
 from m3e.data.pipeline import PipelineOptions
-from m3e.errors import DataError, M3EError, SettingsError
+from m3e.errors import M3EError, SettingsError
+from m3e.shipped_toml import names_in, read_toml
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -56,45 +56,24 @@ class Preset(BaseModel):
         )
 
 
-def key_and_value(line: str) -> tuple[str, Any]:
-    """A ``--set`` line's key, and its value as TOML has it; what is no TOML value is text.
-
-    Raises:
-        SettingsError: the line has no ``=`` or no key.
-    """
-    key, equals, text = line.partition("=")
-    if not equals or not key:
-        raise SettingsError(f"--set {line}: write key=value")
-    try:
-        return key, tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, text
-
-
 def shipped_presets() -> list[str]:
     """Names of the presets that ship with m3e."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+    return names_in(PRESETS)
 
 
 def read_preset(name: str) -> Preset:
     """A shipped preset by name, or a TOML file.
 
     Raises:
-        DataError: there is none, or it is not valid; the message names the file and the key.
+        SettingsError: there is none, or it is not valid; the message names the file and the key.
     """
-    path = PRESETS / f"{name}.toml"
-    if not path.is_file():
-        path = Path(name)
-    if not path.is_file():
-        raise DataError(f"there is no preset {name!r}; shipped: {', '.join(shipped_presets())}; or give a TOML file")
+    values, source = read_toml(name, PRESETS, "preset")
     try:
-        preset = Preset.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        preset = Preset.model_validate(values)
         preset.options  # noqa: B018  # so that a wrong filter is named with its file
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"{path.name}: {error}") from error
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise DataError(f"{path.name}: {'; '.join(faults)}") from error
+        raise SettingsError(f"{source}: {'; '.join(faults)}") from error
     except M3EError as error:
-        raise DataError(f"{path.name}: {error}") from error
+        raise SettingsError(f"{source}: {error}") from error
     return preset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from m3e.errors import SettingsError
@@ -78,8 +78,11 @@ def suite_tasks(suite: str) -> tuple[str, ...]:
     raise SettingsError(f"there is no suite {suite!r}; suites are {', '.join(known)}{did_you_mean(suite, known)}")
 
 
-def check_names(names: Sequence[str], extra: Iterable[str] = ()) -> None:
+def check_names(names: Sequence[str], local: Collection[str] = ()) -> None:
     """Refuse a name that neither we nor mteb know.
+
+    Args:
+        local: what suite ``local`` calls the files that are here.
 
     Raises:
         SettingsError: lists close matches.
@@ -87,6 +90,8 @@ def check_names(names: Sequence[str], extra: Iterable[str] = ()) -> None:
     unknown = [name for name in names if card_of(name) is None]
     if not unknown:
         return
+    if found := [name for name in unknown if name in local]:
+        raise SettingsError(f"{', '.join(found)}: tasks of suite {LOCAL_SUITE} only; add --suite {LOCAL_SUITE}")
     import mteb
 
     for name in unknown:
@@ -94,7 +99,7 @@ def check_names(names: Sequence[str], extra: Iterable[str] = ()) -> None:
             mteb.get_task(name)
         except KeyError:
             ours = [card.key for card in CARDS]
-            known = [*ours, *extra, *(task.metadata.name for task in mteb.get_tasks())]
+            known = [*ours, *local, *(task.metadata.name for task in mteb.get_tasks())]
             raise SettingsError(
                 f"there is no task {name!r}{did_you_mean(name, known)}; tasks with local files: {', '.join(ours)}"
             ) from None

@@ -36,7 +36,7 @@ def pack(model: Path, folder: Path) -> None:
     with atomic_folder(folder) as temporary:
         for path in sorted(path for path in model.rglob("*") if path.is_file() and path.name != MARKER_NAME):
             target = temporary / path.relative_to(model)
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".safetensors":
                 _pack_weights(path, target.with_suffix(".npz"))
             elif path.name == "tokenizer.json":
@@ -58,7 +58,7 @@ def unpack(folder: Path, target: Path) -> None:
         path, to = folder / name, target / name
         if not path.is_file() or hash_file(path) != digest:
             raise ModelError(f"{path} is missing or damaged; reinstall m3e")
-        to.parent.mkdir(exist_ok=True)
+        to.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".npz":
             _unpack_weights(path, to.with_suffix(".safetensors"))
         elif path.suffix == ".xz":

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from m3e.data.preset import key_and_value
 from m3e.errors import SettingsError
+from m3e.shipped_toml import key_and_value, names_in, read_toml
 from m3e.training.recipe import Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -18,7 +18,7 @@ RECIPES = Path(__file__).parent / "recipes"
 
 def shipped_recipes() -> list[str]:
     """Names of the recipes that ship with m3e."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+    return names_in(RECIPES)
 
 
 def read_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
@@ -31,20 +31,10 @@ def read_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     Raises:
         SettingsError: there is none, or it is not valid; the message names the file and the key.
     """
-    path = RECIPES / f"{name}.toml"
-    if not path.is_file():
-        path = Path(name)
-    if not path.is_file():
-        raise SettingsError(
-            f"there is no recipe {name!r}; shipped: {', '.join(shipped_recipes())}; or name a TOML file"
-        )
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path.name}: {error}") from error
+    values, source = read_toml(name, RECIPES, "recipe")
     for line in settings:
         _assign(values, line)
-    return parse_recipe(values, path.name)
+    return parse_recipe(values, source)
 
 
 def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
