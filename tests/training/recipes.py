@@ -8,7 +8,8 @@ from typing import Any
 from m3e.records import Kind, Pair, Record
 from m3e.training.recipe import Recipe
 from m3e.training.recipe_file import parse_recipe
-from m3e.training.run import RunOptions, RunReport, run_recipe
+from m3e.training.run import run_recipe
+from m3e.training.run_report import RunOptions, RunReport
 from tests.conftest import pair_rows
 from tests.training.prepared import records, write_prepared
 

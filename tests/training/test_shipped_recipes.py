@@ -24,7 +24,8 @@ from m3e.training.recipe import (
     TrainedStage,
 )
 from m3e.training.recipe_file import read_recipe, shipped_recipes
-from m3e.training.run import RunOptions, RunReport, run_recipe
+from m3e.training.run import run_recipe
+from m3e.training.run_report import RunOptions, RunReport
 from tests.conftest import pair_rows
 from tests.models.small_decoder import write_decoder
 from tests.training.prepared import records, sentence, write_prepared

@@ -78,9 +78,9 @@ def test_a_skipped_step_changes_nothing(
 
 
 def test_lines_say_how_it_goes(mini_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from m3e.training import planned_run
+    from m3e.training import watched_training
 
-    monkeypatch.setattr(planned_run, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(watched_training, "SECONDS_BETWEEN_LINES", 0.0)
     lines: list[str] = []
     run(recipe(mini_folder, write_data(tmp_path / "data"), stage("contrastive")), tmp_path / "out", lines)
     said = [line for line in lines if line.startswith("step ") and " of 4: loss " in line]

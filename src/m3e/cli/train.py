@@ -37,7 +37,7 @@ def train(
         if dry_run:
             _show_plan(chosen, device, json)
             return
-        from m3e.training.run import RunOptions
+        from m3e.training.run_report import RunOptions
 
         options = RunOptions(out or Path("runs") / chosen.title, resume, overwrite, device, checkpoint_steps, raw)
         missing = _run(chosen, options, json)

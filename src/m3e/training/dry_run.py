@@ -24,7 +24,7 @@ from m3e.training.recipe import (
     StaticStage,
     TrainedStage,
 )
-from m3e.training.run import preset_of
+from m3e.training.run_data import preset_of
 from m3e.training.sources import read_sources
 
 TOKENS_A_TEXT = {"s2s": 24, "s2p": 110, "s2c": 90}

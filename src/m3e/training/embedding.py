@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from m3e.machine import bf16_is_fast
 from m3e.training.attention import attention_groups
 from m3e.training.forward import can_run_in_bf16, first_position, in_bf16
 from m3e.training.packing import JoinedTexts, PaddedTexts, TextBatch
@@ -22,6 +23,22 @@ Precision = Literal["fp32", "autocast", "bf16"]
 def encoder_of(model: SentenceTransformer) -> Any:
     """The transformers encoder of a model; ``None`` of a static one."""
     return getattr(model[0], "model", None)
+
+
+def precision_of(model: SentenceTransformer, wanted: str) -> Precision:
+    """What the encoder computes in."""
+    encoder = encoder_of(model)
+    if encoder is None:
+        return "fp32"
+    if wanted == "auto":
+        if model.device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported()
+        else:
+            fast = model.device.type == "cpu" and bf16_is_fast()
+        wanted = "bf16" if fast else "fp32"
+    if wanted == "bf16" and not can_run_in_bf16(getattr(encoder, "get_base_model", lambda: encoder)()):
+        return "autocast"
+    return wanted  # type: ignore[return-value]  # the recipe's own values
 
 
 class BatchWords:

@@ -13,15 +13,16 @@ from transformers import set_seed
 from m3e.errors import SettingsError
 from m3e.models.folder import save
 from m3e.models.loading import load
-from m3e.training.embedding import Precision, encoder_of
+from m3e.training.embedding import Precision, encoder_of, precision_of
 from m3e.training.gather import first_process_first, is_first_process, wait_for_all
 from m3e.training.masking import PieceTable
-from m3e.training.planned_run import chosen_sources, precision_of, train_watched
+from m3e.training.planned_run import chosen_sources
 from m3e.training.stages.stage import StageReport, StageWork
 from m3e.training.text_batches import TextBatches
 from m3e.training.token_prediction import MaskedTokenLoss, TokenPrediction, attached
 from m3e.training.token_store import TokenStore
 from m3e.training.tokenise import Prompts, Tokenisation, build_token_store
+from m3e.training.watched_training import train_watched
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -15,7 +15,7 @@ from m3e.training.recipe import SCRATCH, Recipe
 from m3e.training.stages.stage import Ingredient, StageReport
 
 if TYPE_CHECKING:
-    from m3e.training.run import RunReport
+    from m3e.training.run_report import RunReport
 
 CURVE = "loss.svg"
 WATTS_A_CPU, WATTS_A_GPU = 65, 700

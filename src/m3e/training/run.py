@@ -5,19 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from m3e.data.manifest import read_manifest
-from m3e.data.prepare_sets import prepare_sets
-from m3e.data.preset import Preset, read_preset
-from m3e.data.provenance import carry
-from m3e.errors import DataError, M3EError, SettingsError
+from m3e.errors import M3EError, SettingsError
 from m3e.evaluation.tasks import LOCAL_SUITE, check_names, suite_tasks
 from m3e.files import (
-    atomic_folder,
     check_output_folder,
     hash_settings,
     read_json,
@@ -27,75 +21,18 @@ from m3e.files import (
     write_marker,
 )
 from m3e.training.base import load_base
+from m3e.training.finish import finish
 from m3e.training.gather import from_first_process, is_first_process, joined_processes, wait_for_all
 from m3e.training.looks import check_watched
 from m3e.training.recipe import SCRATCH, MergeStage, PretrainingStage, Recipe, TrainedStage
-from m3e.training.stages.stage import MODEL, Ingredient, OnStep, StageReport, StageWork
+from m3e.training.run_data import content_of, data_folders, prepared_data
+from m3e.training.run_report import STEP, RunOptions, RunReport, Say
+from m3e.training.stages.stage import MODEL, OnStep, StageReport, StageWork
 from m3e.training.stages.table import run_stage
 from m3e.training.terms import check_data, check_ingredients, named_teachers
 
-STEP = "train"
 REPORT = "stage.json"
 BASE = "0-base"
-DATA = "data"
-RESULTS = "results"
-ADAPTER = "adapter"
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a recipe is run.
-
-    Attributes:
-        resume: go on inside a stage from its newest checkpoint; finished stages are kept in any case.
-        overwrite: write beside files that are not ours.
-        raw: the folder to which the catalogue's paths are relative.
-    """
-
-    out: Path
-    resume: bool = False
-    overwrite: bool = False
-    device: str | None = None
-    checkpoint_steps: int | None = None
-    raw: Path | None = None
-
-
-@dataclass
-class RunReport:
-    """What a run did.
-
-    Attributes:
-        model: the model folder.
-        reused: names of stages that were done before.
-        missing: evaluation tasks without data, with the reason.
-    """
-
-    model: Path
-    stages: dict[str, StageReport] = field(default_factory=dict)
-    reused: list[str] = field(default_factory=list)
-    ingredients: list[Ingredient] = field(default_factory=list)
-    results: list[dict[str, Any]] = field(default_factory=list)
-    missing: dict[str, str] = field(default_factory=dict)
-    adapter: Path | None = None
-    licence: str = ""
-    commercial: str = "unknown"
-    seconds: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return {
-            "model_dir": str(self.model),
-            "adapter_dir": str(self.adapter) if self.adapter else None,
-            "stages": {name: report.as_dict() for name, report in self.stages.items()},
-            "reused": self.reused,
-            "results": self.results,
-            "missing": self.missing,
-            "licence": self.licence,
-            "commercial": self.commercial,
-            "seconds": round(self.seconds, 1),
-        }
 
 
 def run_recipe(
@@ -133,10 +70,10 @@ def _run(
     started = time.monotonic()
     out = options.out
     from_first_process(lambda: _begin(recipe, options))
-    data = _data(recipe, options, say, on_set)
+    data = prepared_data(recipe, options, say, on_set)
     report = RunReport(out / MODEL)
     base = _base(recipe, out, options, report, say)
-    check_data(recipe, _data_folders(recipe, data))
+    check_data(recipe, data_folders(recipe, data))
     check_ingredients(recipe, [*report.ingredients, *named_teachers(recipe)])
     model = base
     finished: dict[str, Path] = {}
@@ -202,77 +139,6 @@ def _check_tasks(recipe: Recipe) -> None:
             raise SettingsError(f"evaluation: {error}") from error
 
 
-def finish(
-    recipe: Recipe, options: RunOptions, report: RunReport, model: Path, base: Path | None, data: Path, say: Say
-) -> RunReport:
-    """Write the last stage's model with what went into it, judge it, write its card; the report with all that."""
-    from m3e.training.recipe_card import own_licence, write_card
-
-    target = report.model
-    if target.exists():
-        shutil.rmtree(target)
-    with atomic_folder(target) as temporary:
-        shutil.copytree(model, temporary, dirs_exist_ok=True)
-        carry([*([base] if base else []), *_data_folders(recipe, data)], temporary)
-        write_json(temporary / "recipe.json", recipe.model_dump(mode="json"))
-        write_marker(temporary, STEP, title=recipe.title)
-    report.licence, report.commercial = own_licence(recipe, read_manifest(target), report.ingredients)
-    try:
-        _evaluate(recipe, options, report, say)
-    except M3EError as error:  # the model is whole: only its figures are missing
-        report.missing["evaluation"] = str(error)
-    write_card(recipe, report)
-    if recipe.output.adapter_rank is not None:  # with the card
-        _write_adapter(recipe, report, base, options.out / ADAPTER, say)
-    write_json(options.out / "report.json", report.as_dict())
-    return report
-
-
-def _data(recipe: Recipe, options: RunOptions, say: Say, on_set: Callable[[int, int, str], None]) -> Path:
-    """The prepared folder: the recipe's, or one that is prepared in the run's folder."""
-    wanted = recipe.data
-    if wanted.folder is not None:
-        if not wanted.folder.is_dir():
-            raise DataError(f"data.folder: there is no folder {wanted.folder}; m3e data prepare writes one")
-        _check_weights(recipe, wanted.folder)
-        return wanted.folder
-    folder = options.out / DATA
-    from_first_process(lambda: _prepare(recipe, options, folder, say, on_set))
-    return folder
-
-
-def _prepare(
-    recipe: Recipe, options: RunOptions, folder: Path, say: Say, on_set: Callable[[int, int, str], None]
-) -> None:
-    prepared, notes = prepare_sets(
-        preset_of(recipe), folder, raw=options.raw, say=say, on_set=on_set, named=recipe.data.sets
-    )
-    for line in notes:
-        say(line)
-    if prepared.failed:
-        name, reason = next(iter(prepared.failed.items()))
-        raise DataError(f"data: {name} could not be prepared: {reason}; leave it out, or mend it and run again")
-
-
-def preset_of(recipe: Recipe) -> Preset:
-    """The preset of ``m3e data prepare`` that a recipe's data table means."""
-    wanted = recipe.data
-    values = read_preset(wanted.preset).model_dump() if wanted.preset else {}
-    values |= {"title": recipe.title, "seed": recipe.seed}
-    if wanted.sets:
-        values["sets"] = wanted.sets
-    if recipe.policy == "commercial":
-        values["policy"] = recipe.policy
-    values["max_rows"] = {**values.get("max_rows", {}), **wanted.max_rows}
-    values["weights"] = {**values.get("weights", {}), **wanted.weights}
-    return Preset.model_validate(values)
-
-
-def _check_weights(recipe: Recipe, folder: Path) -> None:
-    if recipe.data.weights:
-        raise SettingsError(f"data.weights: {folder} is prepared already; set weights in a stage's rows instead")
-
-
 def _base(recipe: Recipe, out: Path, options: RunOptions, report: RunReport, say: Say) -> Path | None:
     """The base model's folder, written once."""
     if recipe.base.model == SCRATCH:
@@ -308,13 +174,8 @@ def _identity(before: str, stage: Any, recipe: Recipe, data: Path) -> str:
     if watch is not None and (watch.keep_best or watch.patience):  # otherwise a look changes nothing
         settings["watch"] = watch.model_dump(mode="json", include={"every", "tasks", "patience"})
     folder = getattr(getattr(stage, "rows", None), "folder", None) or data
-    content = "" if isinstance(stage, MergeStage) else _content(folder)
+    content = "" if isinstance(stage, MergeStage) else content_of(folder)
     return hash_settings([before, settings, recipe.seed, recipe.precision, content])
-
-
-def _content(folder: Path) -> str:
-    manifest = read_manifest(folder)
-    return str(manifest.get("content_hash") or hash_settings(manifest["datasets"]))
 
 
 def _stage(stage: Any, work: StageWork, identity: str, report: RunReport, say: Say) -> StageReport:
@@ -359,54 +220,3 @@ def _done_before(work: StageWork, identity: str) -> StageReport | None:
     work.folder.mkdir(parents=True, exist_ok=True)
     write_marker(work.folder, "stage", identity=identity)
     return None
-
-
-def _data_folders(recipe: Recipe, data: Path) -> list[Path]:
-    """The prepared folders whose texts the model sees: the recipe's, and those that single stages name."""
-    others = [getattr(getattr(stage, "rows", None), "folder", None) for stage in recipe.stages]
-    return [*dict.fromkeys([data, *(folder for folder in others if folder is not None)])]
-
-
-def _write_adapter(recipe: Recipe, report: RunReport, base: Path | None, folder: Path, say: Say) -> None:
-    from m3e.models import load
-    from m3e.models.adapter import extract
-
-    if base is None:
-        raise SettingsError("output.adapter_rank: a model from scratch has no base to differ from")
-    assert recipe.output.adapter_rank is not None
-    shutil.rmtree(folder, ignore_errors=True)
-    found = extract(
-        load(report.model),
-        load(base),
-        folder,
-        base_name=recipe.base.model,
-        revision=recipe.base.revision,
-        pooling=recipe.base.pooling,
-        rank=recipe.output.adapter_rank,
-        carry=report.model,
-    )
-    say(f"adapter of rank {found.rank}, {found.bytes:,} bytes, lowest cosine {found.cosine:.5f}: {folder}")
-    report.adapter = folder
-
-
-def _evaluate(recipe: Recipe, options: RunOptions, report: RunReport, say: Say) -> None:
-    """Judge the model, and the recipe's peers, on the tasks that are here."""
-    wanted = recipe.evaluation
-    if not wanted.tasks and not wanted.suite:
-        return
-    from m3e.catalogue.local import data_folder
-    from m3e.evaluation import evaluate
-
-    for name in (str(report.model), *wanted.peers):
-        results = evaluate(
-            name,
-            list(wanted.tasks) or None,
-            suite=wanted.suite,
-            data=data_folder(),
-            out=options.out / RESULTS,
-            device=options.device,
-            on_line=say,
-        )
-        report.results.append({**results.as_dict(), "model": recipe.title if name == str(report.model) else name})
-        if name == str(report.model):
-            report.missing = dict(results.missing)
