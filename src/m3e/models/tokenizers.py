@@ -139,12 +139,10 @@ def _empty(kind: TokenizerKind, lower_case: bool) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram() if kind == "unigram" else models.WordPiece(unk_token=unknown))
     steps = [
         normalizers.NFKC(),
-        normalizers.Replace(Regex(r"\r\n?|[\x{85}\x{2028}\x{2029}]"), "\n"),
-        normalizers.Replace(Regex(r"[\p{Cf}\p{Cc}&&[^\t\n\x{200D}]]"), ""),
+        normalizers.Replace(Regex(r"[\p{Cf}\p{Cc}&&[^\t\n\r\x{85}\x{200D}]]"), ""),
         # blank lines and blanks at the ends of lines say nothing; between words one space says as much as two
-        normalizers.Replace(Regex(r"(?:[^\S\n]*\n)+"), "\n"),
+        normalizers.Replace(Regex(r"\s*[\n\r\x{85}\x{2028}\x{2029}]"), "\n"),
         normalizers.Replace(Regex(r"(?<=\S)[^\S\n]+(?=\S)"), " "),
-        normalizers.Replace(Regex(r"[^\S\n\t]"), " "),
         normalizers.Strip(),
     ]
     if lower_case:
@@ -153,9 +151,7 @@ def _empty(kind: TokenizerKind, lower_case: bool) -> Tokenizer:
     tokenizer.normalizer = normalizers.Sequence(steps)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(_HUMP, "removed"),
-            pre_tokenizers.Split("\n", "isolated"),
-            pre_tokenizers.Split(Regex(r"(?<=\S) (?=\S)"), "removed"),
+            pre_tokenizers.Split(Regex(rf"{_HUMP}|(?<=\S) (?=\S)"), "removed"),
             pre_tokenizers.Split(Regex(_words(kind)), "isolated"),
         ]
     )
