@@ -94,6 +94,22 @@ def test_a_folder_is_replaced_name_by_name(way: str, tmp_path: Path, monkeypatch
         assert target.samefile("."), "a shell in the folder still stands in it"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_what_a_library_keeps_for_its_owner_may_be_read_as_the_umask_allows(tmp_path: Path) -> None:
+    def write(path: Path) -> None:
+        path.touch(mode=0o600)
+
+    with atomic_file(tmp_path / "file") as temporary:
+        write(temporary)
+    with atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "inner").mkdir()
+        write(temporary / "inner" / "file")
+    usual = tmp_path / "usual"
+    usual.touch()
+    for path in (tmp_path / "file", tmp_path / "folder" / "inner" / "file"):
+        assert path.stat().st_mode == usual.stat().st_mode
+
+
 def test_json_never_holds_nan(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     write_json(path, {"a": math.nan, "b": [math.inf, 1.5], "文": (-math.inf,)})

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = _temporary_sibling(target)
     try:
         yield temporary
+        _give_usual_mode([temporary])
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -61,12 +63,22 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        _give_usual_mode(path for path in temporary.rglob("*") if path.is_file())
         if not target.exists():
             os.replace(temporary, target)
         else:
             _replace_entries(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _give_usual_mode(paths: Iterable[Path]) -> None:
+    """Let others read files as the umask allows: safetensors (0.8) writes them for their owner alone."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    for path in paths:
+        if stat.S_IMODE(path.lstat().st_mode) == 0o600:
+            path.chmod(0o666 & ~umask)
 
 
 def remove_partial(folder: Path, name: str = "") -> None:

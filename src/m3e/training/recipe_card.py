@@ -71,10 +71,11 @@ def _licence_section(report: RunReport, manifest: Mapping[str, Any]) -> str:
         "unknown": "The terms of something that went into this model are not known, so no right to commercial use is "
         "claimed.",
     }[report.commercial]
-    rows = [
+    lines = [
         f"| {each.role} | {each.name} | {each.licence or 'not stated'} | {each.commercial} |"
         for each in report.ingredients
     ]
+    rows = list(dict.fromkeys(lines))  # a teacher of several stages is one line
     by_terms: dict[tuple[str, str], list[str]] = {}
     for entry in manifest["datasets"]:
         if entry["rows_out"]:
