@@ -37,7 +37,7 @@ from m3e.catalogue.local import evaluation_files, read_catalogue, training_files
 from m3e.data.keys import key_hash, text_key
 from m3e.files import atomic_file, read_json, write_json
 from m3e.models.bundled import ASSETS, pack
-from m3e.models.card import USE, front_matter
+from m3e.models.card import front_matter, usage
 from m3e.models.folder import write_transformer
 from m3e.models.static import write_static
 from m3e.models.tokenizers import SPECIAL_TOKENS, train_tokenizer
@@ -439,7 +439,7 @@ def pack_with_card(model: Path, facts: dict[str, Any]) -> None:
     parts = [
         front_matter("apache-2.0", ["zh", "en"]),
         f"# {model.name}",
-        USE.format(path=f"FOLDER  # m3e models path {model.name}", text="你好"),
+        usage("FOLDER", f"m3e models path {model.name} prints it"),
         f"## Training data\n\n{facts['texts']:,} texts of sets whose terms allow commercial use.\n\n" + "\n".join(sets),
     ]
     (model / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")

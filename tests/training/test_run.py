@@ -63,6 +63,7 @@ def test_the_model_folder_says_what_went_in(mini_folder: Path, data: Path, tmp_p
     card = (report.model / "README.md").read_text(encoding="utf-8")
     for said in (
         "license: apache-2.0",
+        'SentenceTransformer("FOLDER")  # this one',
         "| data sets | faq, triplets, scored, ranked | Apache-2.0 | yes |",
         "| faq | pair | 64 | 0 | ",
         "Nothing of these was drawn in this run: scored.",
@@ -75,7 +76,8 @@ def test_the_model_folder_says_what_went_in(mini_folder: Path, data: Path, tmp_p
     assert names == ["faq", "triplets", "scored", "ranked"]
     seen = TextFilter.load(report.model / "texts.bloom")
     assert seen.has([row["text"] for row in pair_rows(8)]).all()
-    assert read_json(report.model / "recipe.json")["title"] == "mini"
+    kept = read_json(report.model / "recipe.json")
+    assert (kept["title"], kept["data"]["folder"]) == ("mini", "data")  # its name, not where it lies
 
 
 def test_what_is_done_is_not_done_again(

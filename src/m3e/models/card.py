@@ -7,12 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from m3e.models.names import LocalModel
 
-USE = """```python
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer("{path}")
-vectors = model.encode(["{text}"])
-```"""
 
 _ABOUT = {
     "e5-small": (
@@ -44,6 +38,17 @@ def front_matter(licence: str, languages: list[str], base: str | None = None) ->
     return "\n".join([*lines, "tags:", "- sentence-transformers", "- m3e", "---"])
 
 
+def usage(path: str, note: str = "") -> str:
+    """Lines of Python that encode a text with the model at ``path``; ``note`` says where that is."""
+    comment = f"  # {note}" if note else ""
+    return f"""```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("{path}"){comment}
+vectors = model.encode(["你好"])
+```"""
+
+
 def local_model_card(model: LocalModel) -> str:
     """The card of a model that comes out of the wheel."""
     parts = [
@@ -52,6 +57,6 @@ def local_model_card(model: LocalModel) -> str:
         _ABOUT[model.name],
         f"- parameters: {model.parameters:,}\n- dimensions: {model.dim}\n"
         f"- maximum length: {model.max_length or 'none'} tokens\n- licence: {model.licence}",
-        USE.format(path=f"FOLDER  # m3e models path {model.name}", text="你好"),
+        usage("FOLDER", f"m3e models path {model.name} prints it"),
     ]
     return "\n\n".join(parts) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from m3e.data.manifest import read_manifest
 from m3e.data.provenance import carry
@@ -28,7 +29,7 @@ def finish(
     with atomic_folder(target) as temporary:
         shutil.copytree(model, temporary, dirs_exist_ok=True)
         carry([*([base] if base else []), *data_folders(recipe, data)], temporary)
-        write_json(temporary / "recipe.json", recipe.model_dump(mode="json"))
+        write_json(temporary / "recipe.json", _without_places(recipe.model_dump(mode="json")))
         write_marker(temporary, STEP, title=recipe.title)
     report.licence, report.commercial = own_licence(recipe, read_manifest(target), report.ingredients)
     try:
@@ -40,6 +41,14 @@ def finish(
         _write_adapter(recipe, report, base, options.out / ADAPTER, say)
     write_json(options.out / "report.json", report.as_dict())
     return report
+
+
+def _without_places(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's tables with the names of its data folders, not where they lie: models are handed on."""
+    for table in (values["data"], *(stage.get("rows", {}) for stage in values["stages"])):
+        if table.get("folder"):
+            table["folder"] = Path(table["folder"]).name
+    return values
 
 
 def _write_adapter(recipe: Recipe, report: RunReport, base: Path | None, folder: Path, say: Say) -> None:

@@ -10,7 +10,7 @@ from m3e.data.manifest import MANIFEST, commercial_use, read_manifest
 from m3e.files import atomic_file
 from m3e.machine import machine
 from m3e.models import licences
-from m3e.models.card import USE, front_matter
+from m3e.models.card import front_matter, usage
 from m3e.training.recipe import SCRATCH, Recipe
 from m3e.training.stages.stage import Ingredient, StageReport
 
@@ -46,7 +46,7 @@ def write_card(recipe: Recipe, report: RunReport) -> None:
         front_matter(report.licence, list(recipe.output.languages), base),
         f"# {recipe.title}",
         recipe.about,
-        USE.format(path=recipe.title, text="你好"),
+        usage("FOLDER", "this one"),
         _licence_section(report, manifest),
         _figures_section(report.results, report.missing),
         _stages_section(report.stages, bool(curves)),

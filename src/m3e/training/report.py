@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from m3e.models.card import USE, front_matter
+from m3e.models.card import front_matter, usage
 from m3e.training.guard import Judgement
 
 
@@ -144,7 +144,7 @@ def model_card(report: FineTuneReport, licence: str) -> str:
             [
                 front_matter(licence, ["zh"], report.base),
                 f"# {report.base}, fine-tuned on {report.source}",
-                USE.format(path=report.model_dir, text="你好"),
+                usage("FOLDER", "this one"),
                 f"## Data\n\n{report.rows} {report.kind.replace('_', ' ')} records from {report.source}, "
                 f"of which {report.held_out} were held out; dropped: {dropped}; texts cut to the maximum length: "
                 f"{report.cut}.",
