@@ -20,6 +20,7 @@ NAMES = {
     "serve": ("Serving e5-small, requests a second", "部署 e5-small，每秒请求数"),
     "train": ("Training, the slower of two models", "训练，两个模型中较慢的一个"),
 }
+STOP = (".", "。")
 WORDS = {
     "title": ("Benchmarks", "基准"),
     "about": (
@@ -78,7 +79,6 @@ def _machine(machine: dict[str, Any], language: int) -> str:
     )
 
 
-STOP = (".", "。")
 PAGES = {ROOT / "docs" / "benchmarks.md": 0, ROOT / "docs" / "基准.md": 1}
 
 
