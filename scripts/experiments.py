@@ -28,8 +28,7 @@ def add(name: str, model: str, note: str, run: Path | None, scores: Path | None)
     kept: dict[str, Any] = {"name": name, "of": model, "note": note, "machine": machine().as_dict()}
     kept["stages"] = {}
     if run is not None:
-        kept["recipe"] = read_json(run / "recipe.json")
-        kept["recipe"]["data"].pop("folder", None)  # a path of one machine
+        kept["recipe"] = read_json(run / "model" / "recipe.json")
         kept["stages"] = {
             stage: {key: values[key] for key in ("steps", "rows", "tokens", "seconds", "looks", "sets", "facts")}
             for stage, values in read_json(run / "report.json")["stages"].items()

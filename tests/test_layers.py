@@ -12,7 +12,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src"
 LAYERS = [
-    {"errors", "records", "files", "machine", "shipped_toml"},
+    {"errors", "records", "files", "machine", "faults", "shipped_toml"},
     {"catalogue"},
     {"data"},
     {"models"},

@@ -48,7 +48,7 @@ def test_a_file_of_one_s_own(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("sets = 3", "mine.toml: sets: "),
-        ("colour = 1", "mine.toml: colour: "),
+        ("colour = 1", "mine.toml: colour: no such key"),
         ("near_duplicates = 2", "mine.toml: near_duplicates: "),
         ("[max_rows]\na = 0", "mine.toml: max_rows.a: "),
         ("[weights]\na = -1", "mine.toml: weights.a: "),

@@ -116,6 +116,18 @@ def test_the_recipes_that_the_design_names_ship() -> None:
     }
 
 
+def test_a_run_of_m3e_static_serves_m3e_tiny() -> None:
+    """Its stages are the other's first ones, on the same data, so that they need not be run again."""
+    static, tiny = read_recipe("m3e-static"), read_recipe("m3e-tiny")
+    assert tiny.stages[: len(static.stages)] == static.stages
+    assert (tiny.base, tiny.data, tiny.seed, tiny.precision) == (
+        static.base,
+        static.data,
+        static.seed,
+        static.precision,
+    )
+
+
 def test_the_true_m3e_recipe() -> None:
     """study of the predecessor: temperature 0.01, one epoch, 3e-5, cosine with 5 % warmup, 256 rows of 512 tokens."""
     small, base = read_recipe("m3e-small-2023"), read_recipe("m3e-base-2023")

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from m3e.errors import DataError
+from m3e.faults import faults
 from m3e.records import REQUIRED_FIELDS, Kind
 
 Commercial = Literal["yes", "no", "unknown"]
@@ -254,7 +255,10 @@ def columns_of(template: str) -> list[str]:
     """
     if "{" not in template and "}" not in template:
         return [template]
-    names = [name for _, name, spec, conversion in string.Formatter().parse(template) if name is not None]
+    try:
+        names = [name for _, name, spec, conversion in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"{template!r} is no format string: {error}") from error
     if not names or not all(names):
         raise ValueError(f"{template!r} is a format string without a column's name in its braces")
     return names
@@ -269,11 +273,7 @@ def parse_card(values: Mapping[str, object], where: str) -> DatasetCard:
     try:
         return DatasetCard.model_validate(values)
     except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
-            faults.append(f"{path or 'the card'}: {fault['msg']}")
-        raise DataError(f"{where}: {'; '.join(faults)}") from error
+        raise DataError(f"{where}: {faults(error)}") from error
 
 
 def read_card(path: Path) -> DatasetCard:

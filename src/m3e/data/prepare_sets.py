@@ -19,6 +19,7 @@ from m3e.data.prepare import OnSet, Prepared, Say, run_pipeline
 from m3e.data.preset import Preset, read_preset
 from m3e.data.sets import plan_of_card, plans_of_paths
 from m3e.errors import DataError, SettingsError
+from m3e.faults import faults
 from m3e.shipped_toml import key_and_value
 
 
@@ -53,8 +54,7 @@ def chosen_preset(
     try:
         preset = Preset.model_validate(values)
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise SettingsError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+        raise SettingsError(faults(error)) from error
     if not preset.sets:
         raise SettingsError(f"name the sets: --sets NAME or FILE, or a group: {', '.join(GROUPS)}; or name a preset")
     return preset

@@ -11,6 +11,7 @@ from m3e.data.filters import Filters
 from m3e.data.near import THRESHOLD
 from m3e.data.pipeline import PipelineOptions
 from m3e.errors import M3EError, SettingsError
+from m3e.faults import faults
 from m3e.shipped_toml import names_in, read_toml
 
 PRESETS = Path(__file__).parent / "presets"
@@ -72,8 +73,7 @@ def read_preset(name: str) -> Preset:
         preset = Preset.model_validate(values)
         preset.options  # noqa: B018  # so that a wrong filter is named with its file
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise SettingsError(f"{source}: {'; '.join(faults)}") from error
+        raise SettingsError(f"{source}: {faults(error)}") from error
     except M3EError as error:
         raise SettingsError(f"{source}: {error}") from error
     return preset

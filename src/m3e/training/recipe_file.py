@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from m3e.errors import SettingsError
+from m3e.faults import Place, faults
 from m3e.shipped_toml import key_and_value, names_in, read_toml
 from m3e.training.recipe import Recipe
 
@@ -46,21 +47,16 @@ def parse_recipe(values: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(f"{source}: {'; '.join(_fault(fault, values) for fault in error.errors())}") from error
+        raise SettingsError(f"{source}: {faults(error, place=lambda path: _place(path, values))}") from error
 
 
-def _fault(fault: Any, values: dict[str, Any]) -> str:
-    """One fault as ``stages.contrastive.batch.sise: no such key …``."""
-    path = list(fault["loc"])
-    if len(path) > 2 and path[0] == "stages" and isinstance(path[1], int):
-        del path[2]  # pydantic names the stage's kind between its number and its key
-        stage = values["stages"][path[1]]
-        path[1] = stage.get("name") or f"{stage.get('stage', '?')} ({path[1] + 1})"
-    place = ".".join(map(str, path))
-    if fault["type"] == "extra_forbidden":
-        return f"{place}: no such key"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
+def _place(path: Place, values: dict[str, Any]) -> Place:
+    """A stage's key by the stage's name: ``stages.contrastive.batch.sise``."""
+    if len(path) < 3 or path[0] != "stages" or not isinstance(path[1], int):
+        return path
+    stage = values["stages"][path[1]]
+    name = stage.get("name") or f"{stage.get('stage', '?')} ({path[1] + 1})"
+    return ["stages", name, *path[3:]]  # pydantic names the stage's kind between its number and its key
 
 
 def _assign(values: dict[str, Any], line: str) -> None:
