@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from m3e.training.recipe import MlmStage, RetroMaeStage, Schedule, Texts, Watch
+from m3e.training.recipe import MlmStage, RetroMaeStage
+from m3e.training.recipe_parts import Schedule, Texts, Watch
 from m3e.training.stages.stage import StageWork
 from m3e.training.stages.table import run_stage
 

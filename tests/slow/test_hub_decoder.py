@@ -21,7 +21,7 @@ from pathlib import Path
 from m3e import load
 from m3e.models.adapter import extract
 from m3e.training.base import load_base
-from m3e.training.recipe import Base
+from m3e.training.recipe_parts import Base
 folder = Path(sys.argv[1])
 base = Base(model="acme/decoder", pooling="lasttoken", max_length=32)
 found = load_base(base, folder / "base", "cpu")

@@ -17,7 +17,7 @@ from m3e.files import read_json, write_json
 from m3e.models.fingerprint import weights_fingerprint
 from m3e.models.licences import commercial_use, strictest
 from m3e.training.base import ingredient, load_base, prompts_by_set, teacher_ingredient
-from m3e.training.recipe import Base, Prompt
+from m3e.training.recipe_parts import Base, Prompt
 from tests.conftest import write_mini
 from tests.models.small_decoder import write_decoder
 

@@ -21,7 +21,7 @@ from m3e.training.flops import model_flops
 from m3e.training.losses import InBatchSoftmaxLoss
 from m3e.training.planned_loader import PlannedBatches
 from m3e.training.planned_trainer import PlannedTrainer
-from m3e.training.recipe import Base, Prompt
+from m3e.training.recipe_parts import Base, Prompt
 from m3e.training.sources import read_sources
 from m3e.training.strategies import FullTraining, LoraTraining
 from m3e.training.token_store import TokenStore

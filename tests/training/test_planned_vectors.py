@@ -16,7 +16,7 @@ from m3e.training import planned_vectors as module
 from m3e.training.batches import PlanOptions, plan_batches
 from m3e.training.planned_run import chosen_sources
 from m3e.training.planned_vectors import planned_vectors
-from m3e.training.recipe import Rows
+from m3e.training.recipe_parts import Rows
 from m3e.training.rows import text_id
 from m3e.training.token_store import TokenStore
 from m3e.training.tokenise import Tokenisation, build_token_store

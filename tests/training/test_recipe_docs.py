@@ -12,21 +12,28 @@ from typing import Any, get_args, get_origin
 import pytest
 from pydantic.fields import FieldInfo
 
-from m3e.training import recipe
+from m3e.training import recipe, recipe_parts
 from m3e.training.recipe_file import parse_recipe, shipped_recipes
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [("training.md", "required"), ("训练.md", "必填")]
-SHARED = (recipe.Rows, recipe.Batch, recipe.Schedule, recipe.Lora, recipe.Matryoshka, recipe.Watch)
+SHARED = (
+    recipe_parts.Rows,
+    recipe_parts.Batch,
+    recipe_parts.Schedule,
+    recipe_parts.Lora,
+    recipe_parts.Matryoshka,
+    recipe_parts.Watch,
+)
 """Tables that several stages have, and that are listed once."""
 
 STAGES = get_args(get_args(recipe.AnyStage)[0])
 
 
-def table_of(annotation: Any) -> type[recipe.Part] | None:
+def table_of(annotation: Any) -> type[recipe_parts.Part] | None:
     """The table that a key holds, perhaps one a name."""
     kinds = (annotation, *get_args(annotation))
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, recipe.Part)), None)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, recipe_parts.Part)), None)
 
 
 def default_of(field: FieldInfo) -> str:
@@ -35,7 +42,7 @@ def default_of(field: FieldInfo) -> str:
     return "–" if field.default in (None, "") else f"`{json.dumps(field.default)}`"
 
 
-def keys(part: type[recipe.Part], prefix: str = "", without: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+def keys(part: type[recipe_parts.Part], prefix: str = "", without: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
     """Every key under a table, and its default."""
     for name, field in part.model_fields.items():
         if name in without:
@@ -43,8 +50,8 @@ def keys(part: type[recipe.Part], prefix: str = "", without: tuple[str, ...] = (
         inner = table_of(field.annotation)
         if inner is None:
             yield f"{prefix}{name}", default_of(field)
-        elif inner is recipe.Texts:  # the same keys as a batch of rows
-            assert set(dict(keys(recipe.Texts)).items()) <= set(dict(keys(recipe.Batch)).items())
+        elif inner is recipe_parts.Texts:  # the same keys as a batch of rows
+            assert set(dict(keys(recipe_parts.Texts)).items()) <= set(dict(keys(recipe_parts.Batch)).items())
         elif inner in SHARED:
             yield from keys(inner, f"{name}.")
         else:

@@ -12,7 +12,8 @@ from m3e.data.provenance import carry
 from m3e.errors import ModelError, SettingsError
 from m3e.models import licences
 from m3e.models.readme import read_card
-from m3e.training.recipe import SCRATCH, Base
+from m3e.training.recipe import SCRATCH
+from m3e.training.recipe_parts import Base
 from m3e.training.stages.stage import Ingredient
 from m3e.training.tokenise import Prompts
 

@@ -22,7 +22,7 @@ from m3e.training.guard import load_trained, trained_weights
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from m3e.training.recipe import Watch
+    from m3e.training.recipe_parts import Watch
 
 LOOKS = 10
 

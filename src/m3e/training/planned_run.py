@@ -30,7 +30,8 @@ from m3e.training.watched_training import train_watched
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from m3e.training.recipe import Batch, Prompt, Rows, TrainedStage
+    from m3e.training.recipe import TrainedStage
+    from m3e.training.recipe_parts import Batch, Prompt, Rows
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from m3e import load
 from m3e.errors import DataError, SettingsError
 from m3e.files import read_json, write_json
 from m3e.records import Kind, Pair, Record
-from m3e.training.recipe import MlmStage, RetroMaeStage, Rows, Schedule, Texts, Watch
+from m3e.training.recipe import MlmStage, RetroMaeStage
+from m3e.training.recipe_parts import Rows, Schedule, Texts, Watch
 from m3e.training.stages.stage import StageWork
 from m3e.training.stages.table import run_stage
 from tests.conftest import pair_rows, write_mini
@@ -162,7 +163,8 @@ def test_a_stage_without_a_model(data: Path, tmp_path: Path) -> None:
 
 
 def test_the_tokenizer_stages_model_can_be_pretrained(data: Path, tmp_path: Path) -> None:
-    from m3e.training.recipe import Base, Shape, TokenizerStage
+    from m3e.training.recipe import TokenizerStage
+    from m3e.training.recipe_parts import Base, Shape
 
     base = Base(model="scratch", shape=Shape(layers=1, hidden=32, heads=2), max_length=64)
     first = replace(work("tokenizer", data, tmp_path / "1", tmp_path), model=None, from_scratch=base)

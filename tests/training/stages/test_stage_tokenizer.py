@@ -16,9 +16,10 @@ from m3e.models.loading import unknown_rate
 from m3e.models.scratch import PRESETS
 from m3e.records import Kind, Pair
 from m3e.training.corpus import sample_texts
-from m3e.training.recipe import Base, Rows, TokenizerStage
-from m3e.training.recipe import Shape as RecipeShape
+from m3e.training.recipe import TokenizerStage
 from m3e.training.recipe_file import parse_recipe
+from m3e.training.recipe_parts import Base, Rows
+from m3e.training.recipe_parts import Shape as RecipeShape
 from m3e.training.sources import read_sources, shard_rows
 from m3e.training.stages.stage import StageWork
 from m3e.training.stages.tokenizer import run, shape_of

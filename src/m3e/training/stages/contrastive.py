@@ -17,7 +17,8 @@ from m3e.training.text_vectors import TextVectors
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from m3e.training.recipe import ContrastiveStage, Hold
+    from m3e.training.recipe import ContrastiveStage
+    from m3e.training.recipe_parts import Hold
 
 
 def run(settings: ContrastiveStage, work: StageWork) -> StageReport:

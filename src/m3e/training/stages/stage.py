@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from m3e.errors import SettingsError
 
 if TYPE_CHECKING:
-    from m3e.training.recipe import Base
+    from m3e.training.recipe_parts import Base
 
 MODEL = "model"
 """The folder, inside a stage's own, that holds its model when it is done."""

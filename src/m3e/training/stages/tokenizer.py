@@ -10,7 +10,8 @@ from m3e.models.scratch import PRESETS, Shape, write_scratch
 from m3e.models.tokenizers import train_tokenizer, unknown_share
 from m3e.training.corpus import sample_texts
 from m3e.training.planned_run import chosen_sources
-from m3e.training.recipe import SCRATCH, Base
+from m3e.training.recipe import SCRATCH
+from m3e.training.recipe_parts import Base
 from m3e.training.stages.stage import StageReport, StageWork
 
 if TYPE_CHECKING:
