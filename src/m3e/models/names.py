@@ -65,8 +65,8 @@ def _bundled_model(name: str, dim: int, max_length: int | None, source: str) -> 
 def local_models() -> dict[str, LocalModel]:
     """The models by name."""
     models = [
-        _bundled_model("m3e-tiny", 384, 512, "bundled, first version"),
-        _bundled_model("m3e-static", 384, None, "bundled, first version; lookup and mean"),
+        _bundled_model("m3e-tiny", 384, 512, "bundled"),
+        _bundled_model("m3e-static", 384, None, "bundled; lookup and mean"),
         _m3e_small(),
         LocalModel(
             name="e5-small",
