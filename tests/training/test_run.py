@@ -276,15 +276,10 @@ def test_layers_over_a_static_model(data: Path, mini_folder: Path, tmp_path: Pat
     )
     report = run(made, tmp_path / "out")
     static, encoder = (load(tmp_path / "out" / name / "model", device="cpu") for name in ("2-static", "3-encoder"))
-    rows = static[0].embedding.weight.detach().numpy()
     bert = encoder[0].model
-    tokens = bert.embeddings.word_embeddings.weight.detach().numpy()
-    assert np.allclose(tokens * (np.linalg.norm(rows) / np.linalg.norm(tokens)), rows, atol=1e-6)
-    # what a layer adds is small beside what its other weights were drawn with
-    layer = bert.encoder.layer[1]
-    assert float((layer.output.dense.weight.std() / layer.intermediate.dense.weight.std()).detach()) == pytest.approx(
-        0.3, abs=0.03
-    )
+    texts = ["怎么退款", "如何改密码", "A cat sat on the mat."]
+    same = (static.encode(texts, normalize_embeddings=True) * encoder.encode(texts, normalize_embeddings=True)).sum(1)
+    assert same.min() > 0.9
     assert (encoder.max_seq_length, len(bert.encoder.layer)) == (64, 2)
     assert report.stages["encoder"].facts["vocabulary"] == static[0].embedding.num_embeddings
     assert (report.model / "manifest.json").is_file()

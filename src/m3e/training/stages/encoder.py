@@ -1,6 +1,6 @@
-"""The stage ``encoder``: new layers over the rows of a static model, which they start by barely changing.
+"""The stage ``encoder``: a new encoder that starts as the static model before it.
 
-Words have their meaning then before the first step, and a distillation of a few thousand steps gets far.
+What that model has learnt is there before the first step, and training goes on from it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(settings: EncoderStage, work: StageWork) -> StageReport:
-    """Write an encoder of the base's shape whose tokens start from the static model before it.
+    """Write an encoder of the base's shape that gives what the static model before it gives.
 
     Raises:
         SettingsError: the model before it is no static one, or has vectors of another size than the encoder's tokens.
