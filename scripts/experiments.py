@@ -3,7 +3,8 @@
     python scripts/experiments.py add NAME --of m3e-tiny --note "what was tried" --run RUN --scores EVAL.json
     python scripts/experiments.py tables
 
-RUN is a folder of `m3e train`, EVAL.json what `m3e eval --json` wrote of its model; one of the two is enough.
+RUN is a folder of `m3e train`, finished or not; EVAL.json is what `m3e eval --json` wrote of its model; one of the two
+is enough.
 """
 
 from __future__ import annotations
@@ -26,16 +27,24 @@ STARTS = {"m3e-small": "e5-small"}
 
 def add(name: str, model: str, note: str, run: Path | None, scores: Path | None) -> None:
     kept: dict[str, Any] = {"name": name, "of": model, "note": note, "machine": machine().as_dict()}
-    kept["stages"] = {}
     if run is not None:
-        kept["recipe"] = read_json(run / "model" / "recipe.json")
-        kept["stages"] = {
-            stage: {key: values[key] for key in ("steps", "rows", "tokens", "seconds", "looks", "sets", "facts")}
-            for stage, values in read_json(run / "report.json")["stages"].items()
-        }
+        kept["recipe"] = read_json(run / "recipe.json")
+        kept["recipe"]["data"].pop("folder", None)  # a path of one machine
+    kept["stages"] = stages_of(run) if run is not None else {}
     results = read_json(scores)["results"] if scores is not None else []
     kept["scores"] = {result["task"]: result["score"] for result in results}
     write_json(KEPT / f"{name}.json", kept)
+
+
+def stages_of(run: Path) -> dict[str, dict[str, Any]]:
+    """What the run's stages did; of a run that was stopped, what was seen on the way of the one that it stood in."""
+    if (run / "report.json").is_file():
+        return {
+            stage: {key: values[key] for key in ("steps", "rows", "tokens", "seconds", "looks", "sets", "facts")}
+            for stage, values in read_json(run / "report.json")["stages"].items()
+        }
+    looks = sorted(run.glob("*/looks.json"), key=lambda path: int(path.parent.name.partition("-")[0]))
+    return {looks[-1].parent.name.partition("-")[2]: {"looks": read_json(looks[-1])}} if looks else {}
 
 
 def tables(model: str) -> str:
@@ -73,9 +82,10 @@ def looks(title: str, stage: dict[str, Any]) -> list[str]:
     if not seen:
         return []
     names = [name for name in seen[0] if name not in ("step", "seconds")]
+    extent = f"{stage['rows']:,} rows, {stage['seconds']:,.0f} s" if "rows" in stage else "stopped"
     return [
         "",
-        f"Along the way of {title} ({stage['rows']:,} rows, {stage['seconds']:,.0f} s):",
+        f"Along the way of {title} ({extent}):",
         "",
         "| step | " + " | ".join(names) + " |",
         "|---:|" + "---:|" * len(names),

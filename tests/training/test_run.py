@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from m3e.data.bloom import TextFilter
 from m3e.errors import DataError, M3EError, ModelError, SettingsError, TrainingDivergedError
 from m3e.files import read_json, read_marker
 from m3e.training import run as run_module
+from m3e.training import watched_training
 from m3e.training.stages.stage import StageReport
 from tests.conftest import pair_rows
 from tests.training.recipes import recipe, run, stage, write_data
@@ -137,6 +139,23 @@ def test_a_stage_that_fails_keeps_those_before_it(
         run(made, tmp_path / "out")
     monkeypatch.setattr(run_module, "run_stage", real)
     assert run(made, tmp_path / "out").reused == ["contrastive"]
+
+
+def test_a_checkpoint_that_does_not_fit(
+    mini_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's own words for a failed write are a RuntimeError about a stream."""
+    monkeypatch.setattr(watched_training, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    made = recipe(mini_folder, data, stage("contrastive"))
+    weights = (mini_folder / "model.safetensors").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (weights * 3 // 2, limits[1]))  # the optimizer's state is twice as large
+    try:
+        with pytest.raises(M3EError, match=r"stage contrastive could not write .*the checkpoint was not .*run again"):
+            run(made, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(run(made, tmp_path / "out").stages) == ["contrastive"]
 
 
 def test_a_loss_that_is_no_number_names_stage_and_rows(mini_folder: Path, data: Path, tmp_path: Path) -> None:
