@@ -3,9 +3,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from m3e import files
 from m3e.errors import OutputExistsError
@@ -13,6 +18,7 @@ from m3e.files import (
     atomic_file,
     atomic_folder,
     check_output_folder,
+    failed_write,
     hash_files,
     hash_settings,
     read_json,
@@ -162,3 +168,41 @@ def test_leftovers_of_killed_writes_are_removed(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x", encoding="utf-8")
     remove_partial(target.parent, target.name)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def write_in_python(path: Path) -> None:
+    path.write_bytes(bytes(99_999))
+
+
+def write_in_torch(path: Path) -> None:
+    torch.save({"weight": torch.zeros(99_999)}, path)
+
+
+def write_in_safetensors(path: Path) -> None:
+    save_file({"weight": torch.zeros(99_999)}, path)
+
+
+@pytest.mark.parametrize("write", [write_in_python, write_in_torch, write_in_safetensors])
+def test_what_does_not_fit_is_known_whoever_writes(write: Callable[[Path], None], tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises((OSError, RuntimeError, SafetensorError)) as caught:
+            write(tmp_path / "file")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    reason = failed_write(caught.value)
+    assert reason is not None
+    assert "File too large" in reason or "is the disk full?" in reason
+
+
+def test_a_path_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Not a directory") as caught:
+        (tmp_path / "file" / "inner").mkdir()
+    assert failed_write(caught.value) == f"{tmp_path / 'file' / 'inner'}: Not a directory"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError("no route"), ValueError("iostream")])
+def test_what_is_no_failed_write(error: Exception) -> None:
+    assert failed_write(error) is None

@@ -8,6 +8,7 @@ settings. Resume, "already done" and the refusal to mix all follow from it.
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import math
@@ -230,3 +231,19 @@ def check_output_folder(folder: Path, *, overwrite: bool, step: str) -> None:
             f"the output folder {folder} already holds files that {step} did not write; "
             f"choose another --out, or pass --overwrite to write beside them"
         )
+
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO)  # of a write to an open file, which names none
+
+_FAILED_WRITES = {"SafetensorError": ("I/O error",), "RuntimeError": ("iostream", "inline_container", "StreamWriter")}
+"""What safetensors and torch raise, each of a type of its own, when the disk takes no more."""
+
+
+def failed_write(error: BaseException) -> str | None:
+    """What kept a file from being read or written, such as a full disk; ``None`` of any other error."""
+    if isinstance(error, OSError):
+        if error.filename and error.strerror:
+            return f"{error.filename}: {error.strerror}"
+        return error.strerror if error.errno in _FULL else None
+    marks = _FAILED_WRITES.get(type(error).__name__, ())
+    return f"not written ({error}); is the disk full?" if any(mark in str(error) for mark in marks) else None

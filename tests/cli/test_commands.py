@@ -121,6 +121,14 @@ def test_finetune_with_columns_validation_and_lora(cli, mini_folder: Path, write
     assert wanted | {"best_step", "threshold", "model_dir"} <= set(result)
 
 
+def test_a_folder_that_cannot_be_is_one_line(cli, mini_folder: Path, write_lines) -> None:
+    pairs = write_lines("pairs.jsonl", pair_rows(40))
+    done = cli("finetune", mini_folder, pairs, "--out", pairs / "model", "--epochs", "1")
+    assert done.code == 2
+    assert done.err.splitlines()[-1].startswith(f"m3e: {pairs / 'model'}")
+    assert "Traceback" not in done.err
+
+
 def test_a_dry_run_trains_nothing(cli, mini_folder: Path, write_lines) -> None:
     done = cli("finetune", mini_folder, write_lines("t.jsonl", pair_rows(12)), "--dry-run", "--out", "out")
     assert done.code == 0

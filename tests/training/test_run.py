@@ -135,7 +135,7 @@ def test_a_stage_that_fails_keeps_those_before_it(
         return real(settings, work)
 
     monkeypatch.setattr(run_module, "run_stage", full)
-    with pytest.raises(M3EError, match=r"stage scored could not write .*No space left.*finished stages are kept"):
+    with pytest.raises(M3EError, match=r"stage scored, in .*scored: No space left.*finished stages are kept"):
         run(made, tmp_path / "out")
     monkeypatch.setattr(run_module, "run_stage", real)
     assert run(made, tmp_path / "out").reused == ["contrastive"]
@@ -151,7 +151,7 @@ def test_a_checkpoint_that_does_not_fit(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (weights * 3 // 2, limits[1]))  # the optimizer's state is twice as large
     try:
-        with pytest.raises(M3EError, match=r"stage contrastive could not write .*the checkpoint was not .*run again"):
+        with pytest.raises(M3EError, match=r"stage contrastive, in .*: not written .*run again"):
             run(made, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -14,6 +14,7 @@ import typer
 from m3e import __version__
 from m3e.cli.terminal import complain
 from m3e.errors import M3EError
+from m3e.files import failed_write
 
 app = typer.Typer(
     name="m3e",
@@ -69,6 +70,9 @@ def main() -> None:
         # typer's usage errors have no public base class; all of them, and nothing else, can format themselves
         if hasattr(error, "format_message"):
             _end(error.format_message(), 2)
+        reason = failed_write(error)
+        if reason is not None:
+            _end(reason, M3EError.exit_code)
         if _fails_first():
             raise
         sys.exit(1)

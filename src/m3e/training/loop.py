@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import time
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch.utils.data import BatchSampler, SequentialSampler
@@ -32,12 +30,6 @@ class Trainer(SentenceTransformerTrainer):
 
     Its own checkpoints are model folders, which cannot be put back into a model that is wrapped with adapters.
     """
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        try:
-            super()._save_checkpoint(model, trial)
-        except (RuntimeError, SafetensorError) as error:  # so torch and safetensors speak of a full disk
-            raise OSError(errno.EIO, f"the checkpoint was not written ({error})", self.args.output_dir) from error
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)

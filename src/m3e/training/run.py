@@ -13,6 +13,7 @@ from m3e.errors import M3EError, SettingsError
 from m3e.evaluation.tasks import LOCAL_SUITE, check_names, suite_tasks
 from m3e.files import (
     check_output_folder,
+    failed_write,
     hash_settings,
     read_json,
     read_marker,
@@ -191,15 +192,18 @@ def _stage(stage: Any, work: StageWork, identity: str, report: RunReport, say: S
             done = run_stage(stage, work)
         else:  # nothing in it is shared out
             done = from_first_process(lambda: run_stage(stage, work))
-    except OSError as error:
-        raise M3EError(
-            f"stage {work.name} could not write {error.filename or work.folder}: {error.strerror or error}; "
-            "free some space or name another --out, and run again: finished stages are kept"
-        ) from error
     except M3EError as error:
         if f"stage {work.name}" in str(error) or f"stages.{work.name}" in str(error):
             raise
         raise type(error)(f"stage {work.name}: {error}") from error
+    except Exception as error:
+        reason = failed_write(error)
+        if reason is None:
+            raise
+        raise M3EError(
+            f"stage {work.name}, in {work.folder}: {reason}; free some space or name another --out, and run again: "
+            "finished stages are kept"
+        ) from error
     if is_first_process():
         write_json(work.folder / REPORT, done.as_dict())
         for name in ("tokens", "checkpoints"):  # large, and of no use once the stage is done
