@@ -299,6 +299,10 @@ def test_layers_over_a_static_model(data: Path, mini_folder: Path, tmp_path: Pat
     texts = ["怎么退款", "如何改密码", "A cat sat on the mat."]
     same = (static.encode(texts, normalize_embeddings=True) * encoder.encode(texts, normalize_embeddings=True)).sum(1)
     assert same.min() > 0.9
+    alike = ["怎么退款 改密码", "怎么退款\n改密码", "怎么退款\r\n\t改密码"]
+    for model in (static, encoder):
+        vectors = model.encode(alike, normalize_embeddings=True)
+        assert (vectors[1:] @ vectors[0]).min() > 0.9999
     assert (encoder.max_seq_length, len(bert.encoder.layer)) == (64, 2)
     assert report.stages["encoder"].facts["vocabulary"] == static[0].embedding.num_embeddings
     assert (report.model / "manifest.json").is_file()

@@ -199,7 +199,8 @@ class StaticStage(Stage):
     Attributes:
         teacher: whose vectors of single tokens become the rows: a name, a folder, ``base``, ``previous``, an earlier
             stage.
-        tokenizer: ``teacher`` takes its tokenizer, ``previous`` keeps that of the model before this stage.
+        tokenizer: ``teacher`` takes its tokenizer, ``previous`` keeps that of the model before this stage, which then
+            leaves out white space.
         dim: numbers a vector; the teacher's by default.
         licence, commercial: the teacher's, where its files say none.
     """

@@ -67,10 +67,16 @@ def _encode_ids(encoder: Encoder) -> Any:
 
 
 def _tokenizer_of(work: StageWork) -> Tokenizer:
+    """The tokenizer of the model before this stage, without white space: a line end says nothing by itself."""
+    from tokenizers import Regex, pre_tokenizers
+
     from m3e.models import load
 
     model: SentenceTransformer = load(work.start(), device="cpu")
-    return static_tokenizer(model)
+    tokenizer = static_tokenizer(model)
+    steps = [tokenizer.pre_tokenizer] if tokenizer.pre_tokenizer else []
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, pre_tokenizers.Split(Regex(r"\s+"), "removed")])
+    return tokenizer
 
 
 def _for_tokenizer(tokenizer: Tokenizer, encoder: Encoder, texts: list[str], dim: int | None) -> StaticTable:
