@@ -233,7 +233,7 @@ def check_output_folder(folder: Path, *, overwrite: bool, step: str) -> None:
         )
 
 
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO)  # of a write to an open file, which names none
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a write to an open file, which names none
 
 _FAILED_WRITES = {"SafetensorError": ("I/O error",), "RuntimeError": ("iostream", "inline_container", "StreamWriter")}
 """What safetensors and torch raise, each of a type of its own, when the disk takes no more."""

@@ -197,7 +197,7 @@ def _stage(stage: Any, work: StageWork, identity: str, report: RunReport, say: S
             raise
         raise type(error)(f"stage {work.name}: {error}") from error
     except Exception as error:
-        reason = failed_write(error)
+        reason = failed_write(error) or (str(error) if isinstance(error, OSError) else None)
         if reason is None:
             raise
         raise M3EError(
