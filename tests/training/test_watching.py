@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from m3e import load
+from m3e.machine import Machine
 from m3e.training.batches import BatchPlan
 from m3e.training.cached_loss import CachedTextLoss
+from m3e.training.stages.stage import StageWork
 from tests.training.recipes import recipe, run, stage, write_data
 
 
@@ -86,3 +88,28 @@ def test_lines_say_how_it_goes(mini_folder: Path, tmp_path: Path, monkeypatch: p
     said = [line for line in lines if line.startswith("step ") and " of 4: loss " in line]
     assert len(said) == 4
     assert all(" tokens/s" in line and line.endswith(" min left") and ", lr " in line for line in said)
+
+
+def test_a_stage_goes_on_in_what_it_began_in(
+    mini_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured the other way after a stop, bf16 stays bf16; the user’s word, and a processor without, decide."""
+    from m3e.training import watched_training
+
+    model, lines = load(mini_folder, device="cpu"), []
+
+    def chosen(measured: str, precision: str = "auto", bf16: str = "amx") -> str:
+        monkeypatch.setattr(
+            watched_training, "precision_of", lambda _, wanted: measured if wanted == "auto" else wanted
+        )
+        monkeypatch.setattr(watched_training, "machine", lambda: Machine(cpu="some", bf16=bf16, threads=2))
+        work = StageWork("words", tmp_path, None, None, tmp_path, precision=precision, say=lines.append)
+        return watched_training.stage_precision(model, work)
+
+    assert [chosen("bf16"), chosen("fp32")] == ["bf16", "bf16"]
+    assert chosen("fp32", "fp32") == "fp32"
+    assert chosen("bf16") == "fp32"
+    assert chosen("bf16", "bf16") == "bf16"
+    assert not lines
+    assert chosen("fp32", bf16="none") == "fp32"
+    assert "began in bf16, in which this processor is slow; it goes on in fp32" in lines[0]

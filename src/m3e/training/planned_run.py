@@ -15,7 +15,7 @@ from m3e.errors import DataError, SettingsError
 from m3e.training.base import prompts_by_set
 from m3e.training.batches import BatchPlan, PlanOptions, planned
 from m3e.training.cached_loss import CachedTextLoss, EmbeddingLoss
-from m3e.training.embedding import encoder_of, precision_of
+from m3e.training.embedding import encoder_of
 from m3e.training.gather import first_process_first, is_first_process, wait_for_all
 from m3e.training.memory import tokens_that_fit
 from m3e.training.options import suggested_lr
@@ -25,7 +25,7 @@ from m3e.training.stages.stage import Ingredient, StageReport, StageWork
 from m3e.training.strategies import FullTraining, LoraTraining, Strategy
 from m3e.training.token_store import TokenStore
 from m3e.training.tokenise import Prompts, Tokenisation, build_token_store
-from m3e.training.watched_training import train_watched
+from m3e.training.watched_training import stage_precision, train_watched
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -204,7 +204,7 @@ def train_on(
         TrainingDivergedError: the loss broke and could not be mended; names the batch and its rows.
     """
     started = time.perf_counter()
-    precision = precision_of(model, work.precision)
+    precision = stage_precision(model, work)
     store, plan = batches.store, batches.plan
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     schedule = settings.schedule

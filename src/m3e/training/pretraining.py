@@ -13,7 +13,7 @@ from transformers import set_seed
 from m3e.errors import SettingsError
 from m3e.models.folder import save
 from m3e.models.loading import load
-from m3e.training.embedding import Precision, encoder_of, precision_of
+from m3e.training.embedding import Precision, encoder_of
 from m3e.training.gather import first_process_first, is_first_process, wait_for_all
 from m3e.training.masking import PieceTable
 from m3e.training.planned_run import chosen_sources
@@ -22,7 +22,7 @@ from m3e.training.text_batches import TextBatches
 from m3e.training.token_prediction import MaskedTokenLoss, TokenPrediction, attached
 from m3e.training.token_store import TokenStore
 from m3e.training.tokenise import Prompts, Tokenisation, build_token_store
-from m3e.training.watched_training import train_watched
+from m3e.training.watched_training import stage_precision, train_watched
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -78,7 +78,7 @@ def pretrain(
         )
 
     plan = batches(0, 1)
-    precision = precision_of(model, work.precision)
+    precision = stage_precision(model, work)
     with attached(model, prediction=head, **modules):
         model.requires_grad_(True)
         trained = sum(value.numel() for value in model.parameters())

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 
-from m3e.training.embedding import encoder_of
-from m3e.training.gather import processes
+from m3e.files import read_json, write_json
+from m3e.machine import machine
+from m3e.training.embedding import Precision, encoder_of, precision_of
+from m3e.training.gather import from_first_process, processes
 from m3e.training.looks import Looks
 from m3e.training.loop import newest_checkpoint
 from m3e.training.loss_guard import LossGuard
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 
     from m3e.training.recipe import PretrainingStage, TrainedStage
+
+PRECISION = "precision.json"
+"""The file of a stage's folder that says what the stage computes in."""
 
 SECONDS_BETWEEN_CHECKPOINTS = 300
 SECONDS_BETWEEN_LINES = 60
@@ -57,6 +62,26 @@ class Course:
             sets=sets,
             facts={name: value for name, value in {**facts, **self.facts}.items() if value is not None},
         )
+
+
+def stage_precision(model: SentenceTransformer, work: StageWork) -> Precision:
+    """What a stage computes in: in all its processes the same, and after a stop what it began in.
+
+    On processors the choice is a measurement, which a busy moment can turn; the weights must not depend on one.
+    """
+
+    def choose() -> Precision:
+        now = precision_of(model, work.precision)
+        kept = work.folder / PRECISION
+        if work.precision == "auto" and model.device.type == "cpu" and kept.is_file():
+            began: Precision = read_json(kept)["precision"]
+            if began == "fp32" or machine().bf16 != "none":
+                return began
+            work.say(f"the stage began in {began}, in which this processor is slow; it goes on in {now}")
+        write_json(kept, {"precision": now})
+        return now
+
+    return from_first_process(choose)
 
 
 def train_watched(
