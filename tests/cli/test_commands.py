@@ -52,14 +52,14 @@ def test_models_path_writes_once_and_repairs(cli, monkeypatch: pytest.MonkeyPatc
     done = cli("models", "path", "m3e-static")
     assert done.code == 0, done.err
     folder = Path(done.out.strip())
-    weights = folder / "0_StaticEmbedding" / "model.safetensors"
+    [weights] = folder.rglob("model.safetensors")
     written = weights.stat().st_mtime_ns
     assert cli("models", "path", "m3e-static").out.strip() == str(folder)
     assert weights.stat().st_mtime_ns == written
     weights.write_bytes(b"damaged")
     cli("models", "path", "m3e-static")
     assert load(folder).encode(["今天"]).shape == (1, local_models()["m3e-static"].dim)
-    assert "Training data" in (folder / "README.md").read_text("utf-8")
+    assert "## Data" in (folder / "README.md").read_text("utf-8")
 
 
 def test_models_path_of_an_adapter_is_the_whole_model(
