@@ -28,7 +28,8 @@ def test_a_lookup_is_reported_for_what_it_is(tmp_path: Path) -> None:
     facts = read_json(tmp_path / "out" / EXPORT_FILE)
     assert facts["spearman"] == found.spearman
     assert facts["compared"] == found.compared
-    assert any("27000 rows of 384 numbers, 0 of them words" in line for line in lines)
+    rows = len(load("m3e-tiny", device="cpu").tokenizer)
+    assert any(f"{rows} rows of 384 numbers, 0 of them words" in line for line in lines)
     model = load(tmp_path / "out", device="cpu")
     similar = model.similarity(*model.encode(["怎么退货", "我想退货，怎么办"])).item()
     assert similar > model.similarity(*model.encode(["怎么退货", "今天天气很好"])).item() + 0.2
