@@ -3,8 +3,8 @@
     M3E_DATA=… python benchmarks/spine.py --json benchmarks/results/spine.json
     python benchmarks/spine.py --only finetune/m3e-tiny/stsb --json …
 
-Each part is written to the file when it is done; parts that are there already are kept, so a stopped run goes on. Those
-that another machine ran than the first ones' stand under ``machines``.
+Each part is written to the file when it is done, with the machine that ran it; parts that are there already are kept,
+so a stopped run goes on.
 ``--quick`` takes the small model and the short parts only.
 """
 
@@ -112,19 +112,15 @@ def main() -> None:
         raise DataError("set M3E_DATA to the folder of data sets")
     before: dict[str, Any] = read_json(options.json) if options.json.exists() else {}
     done: dict[str, Any] = before.get("parts", {})
-    here = machine().as_dict()
-    most = before.get("machine", here)
-    others: dict[str, Any] = before.get("machines", {})
+    machines: dict[str, Any] = before.get("machines", {})
     for name, run in parts(data, options.quick).items():
         if (options.only and name not in options.only) or (name in done and not options.only):
             continue
         started = time.monotonic()
         done[name] = run()
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
-        others = {part: there for part, there in others.items() if part != name} | (
-            {name: here} if here != most else {}
-        )
-        write_json(options.json, {"parts": done, "machine": most, "machines": others})
+        machines[name] = machine().as_dict()
+        write_json(options.json, {"parts": done, "machines": machines})
     judged = {name.removeprefix("eval/"): part for name, part in done.items() if name.startswith("eval/")}
     scores = {name: {task: round(row["score"], 4) for task, row in part.items()} for name, part in judged.items()}
     write_json(ASSETS / "figures.json", scores)

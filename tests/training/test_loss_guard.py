@@ -33,9 +33,21 @@ def test_spikes_are_skipped_only_once_the_mean_is_known(model: Any) -> None:
     assert not guard.is_sound(50.0, BATCH)
     assert model.weight.grad is None
     assert guard.skipped == 1
-    assert "times the mean of the steps before" in lines[0]
+    assert "times the mean of that set's steps before" in lines[0]
     assert "batch 3 (faq" in lines[0]
     assert guard.is_sound(1.2, BATCH)
+
+
+def test_a_set_is_compared_with_itself(model: Any) -> None:
+    guard = LossGuard(model, spike=10.0, say=lambda line: None)
+    hard = BatchName(4, "hard", [1, 2])
+    for _ in range(40):
+        assert guard.is_sound(0.1, BATCH)
+    for _ in range(10):
+        assert guard.is_sound(2.5, hard)  # 25 times the other set's loss, from its first batch on
+    assert not guard.is_sound(2.5, BATCH)
+    assert not guard.is_sound(26.0, hard)
+    assert guard.skipped == 2
 
 
 def test_gradients_that_are_no_numbers(model: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from m3e import load
 from m3e.machine import Machine
+from m3e.training import watched_training
 from m3e.training.batches import BatchPlan
 from m3e.training.cached_loss import CachedTextLoss
 from m3e.training.stages.stage import StageWork
@@ -56,7 +57,7 @@ def test_a_broken_batch_is_skipped_and_named(
     said = [line for line in lines if "the step is skipped" in line]
     plan = BatchPlan.load(tmp_path / "out" / "1-contrastive" / "batches")
     for line, number, fault in zip(
-        said, (3, 25), ("the loss is nan at", "times the mean of the steps before"), strict=True
+        said, (3, 25), ("the loss is nan at", "times the mean of that set's steps before"), strict=True
     ):
         rows = ", ".join(map(str, plan.rows[number].tolist()))
         assert f"batch {number} ({plan.names[plan.sets[number]]}, rows {rows})" in line
@@ -80,8 +81,6 @@ def test_a_skipped_step_changes_nothing(
 
 
 def test_lines_say_how_it_goes(mini_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from m3e.training import watched_training
-
     monkeypatch.setattr(watched_training, "SECONDS_BETWEEN_LINES", 0.0)
     lines: list[str] = []
     run(recipe(mini_folder, write_data(tmp_path / "data"), stage("contrastive")), tmp_path / "out", lines)
@@ -94,8 +93,6 @@ def test_a_stage_goes_on_in_what_it_began_in(
     mini_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Measured the other way after a stop, bf16 stays bf16; the user’s word, and a processor without, decide."""
-    from m3e.training import watched_training
-
     model, lines = load(mini_folder, device="cpu"), []
 
     def chosen(measured: str, precision: str = "auto", bf16: str = "amx") -> str:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _MEMORY = 0.98
-_STEPS_TO_KNOW = 20
+_STEPS_TO_KNOW = 5
+_LEAST_MEAN = 1e-6
 _ROWS_NAMED = 8
 
 
@@ -37,9 +38,10 @@ class BatchName:
 class LossGuard:
     """Watches every step's loss and gradient.
 
-    A step whose loss or gradient is not finite, or whose loss is ``spike`` times the running mean, is not taken. After
-    ``most_skipped`` such steps in a row the weights go back to the last sound ones and the optimizer forgets its
-    momenta; when that happens a third time the run ends with an error.
+    A step whose loss or gradient is not finite, or whose loss is ``spike`` times the running mean of its own data set,
+    is not taken: one set's usual loss may be many times another's. After ``most_skipped`` such steps in a row the
+    weights go back to the last sound ones and the optimizer forgets its momenta; when that happens a third time the run
+    ends with an error.
 
     Args:
         spike: 0 takes every finite loss.
@@ -60,8 +62,7 @@ class LossGuard:
         self._most_skipped = most_skipped
         self._most_returns = most_returns
         self._say = say
-        self._mean = 0.0
-        self._steps = 0
+        self._usual: dict[str, tuple[float, int]] = {}  # of each data set: the mean loss, of so many steps
         self._in_a_row = 0
         self._returns = 0
         self.skipped = 0
@@ -76,11 +77,11 @@ class LossGuard:
         """Whether the step may be taken; if not, its gradients are gone."""
         if self._sound is None:
             self.keep()
-        fault = self._fault(loss)
+        fault = self._fault(loss, batch.dataset)
         if fault is None:
-            self._steps += 1
-            memory = min(_MEMORY, 1 - 1 / self._steps)
-            self._mean = memory * self._mean + (1 - memory) * loss
+            mean, steps = self._usual.get(batch.dataset, (0.0, 0))
+            memory = min(_MEMORY, 1 - 1 / (steps + 1))
+            self._usual[batch.dataset] = (memory * mean + (1 - memory) * loss, steps + 1)
             self._in_a_row = 0
             return True
         self.skipped += 1
@@ -116,8 +117,7 @@ class LossGuard:
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs to know, JSON values."""
         return {
-            "mean": self._mean,
-            "steps": self._steps,
+            "usual": self._usual,
             "in_a_row": self._in_a_row,
             "returns": self._returns,
             "skipped": self.skipped,
@@ -125,16 +125,18 @@ class LossGuard:
 
     def resume(self, state: dict[str, Any]) -> None:
         """Take up the state of a checkpoint, whose weights the model has."""
-        self._mean, self._steps = float(state["mean"]), int(state["steps"])
+        self._usual = {name: (float(mean), int(steps)) for name, (mean, steps) in state["usual"].items()}
         self._in_a_row, self._returns = int(state["in_a_row"]), int(state["returns"])
         self.skipped = int(state["skipped"])
         self._sound = trained_weights(self._model)
 
-    def _fault(self, loss: float) -> str | None:
+    def _fault(self, loss: float, dataset: str) -> str | None:
         if not math.isfinite(loss):
             return f"the loss is {loss}"
-        if self._spike and self._steps >= _STEPS_TO_KNOW and loss > self._spike * max(self._mean, 1e-6):
-            return f"the loss is {loss:.4g}, {loss / max(self._mean, 1e-6):.0f} times the mean of the steps before,"
+        mean, steps = self._usual.get(dataset, (0.0, 0))
+        times = loss / max(mean, _LEAST_MEAN)
+        if self._spike and steps >= _STEPS_TO_KNOW and times > self._spike:
+            return f"the loss is {loss:.4g}, {times:.0f} times the mean of that set's steps before,"
         if not self._gradients_are_finite():
             return "a gradient is not finite"
         return None

@@ -209,7 +209,8 @@ class Watch(Part):
             mean of all decides which weights are best.
         patience: stop after so many looks without a better one.
         keep_best: end with the best weights seen, the start among them, instead of the last.
-        spike: a loss so many times the mean of the last steps is a spike: its batch is skipped; 0 takes every loss.
+        spike: a loss so many times the mean of its data set's last steps is a spike: its batch is skipped; 0 takes
+            every loss.
         most_skipped: more batches in a row than this are no accident: the weights go back to the last good ones.
         log_with: ``tensorboard``, ``wandb``; empty for none.
     """

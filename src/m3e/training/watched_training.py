@@ -71,12 +71,14 @@ def stage_precision(model: SentenceTransformer, work: StageWork) -> Precision:
     """
 
     def choose() -> Precision:
-        now = precision_of(model, work.precision)
         kept = work.folder / PRECISION
+        began: Precision | None = None
         if work.precision == "auto" and model.device.type == "cpu" and kept.is_file():
-            began: Precision = read_json(kept)["precision"]
+            began = read_json(kept)["precision"]
             if began == "fp32" or machine().bf16 != "none":
                 return began
+        now = precision_of(model, work.precision)
+        if began is not None:
             work.say(f"the stage began in {began}, in which this processor is slow; it goes on in {now}")
         write_json(kept, {"precision": now})
         return now
