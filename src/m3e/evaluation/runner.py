@@ -22,6 +22,7 @@ from m3e.evaluation.api_cost import cost_after, cost_before
 from m3e.evaluation.bm25_model import Bm25Model
 from m3e.evaluation.contamination import contamination, find_filter
 from m3e.evaluation.items import Items, watch
+from m3e.evaluation.label_lists import read_labels_at_once
 from m3e.evaluation.mteb_search import exact_search
 from m3e.evaluation.plan import plan
 from m3e.evaluation.planned import Planned
@@ -192,6 +193,7 @@ def _run(
         return reason
     task = copy.copy(task)  # so that a second run of the task starts as the first did
     task.rng_state = copy.deepcopy(task.rng_state)
+    read_labels_at_once(task)
     items = watch(task)
     with watch_encoding(scorer) as speed, exact_search(task, scorer, vectors) as model:
         record = mteb.evaluate(
