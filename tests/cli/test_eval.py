@@ -39,3 +39,16 @@ def test_prompts_both_prints_what_they_bring(cli, mini_folder: Path, tmp_path: P
     done = cli("eval", mini_folder, "--suite", "local", "--data", "data", "--prompts", "never")
     assert done.code == 2
     assert "choose on, off, both" in done.err
+
+
+def test_a_second_run_takes_the_results_of_the_first(cli, mini_folder: Path, tmp_path: Path) -> None:
+    write_pairs(tmp_path / "data" / "mine.test.parquet")
+    command = ("eval", mini_folder, "--suite", "local", "--data", "data", "--resume", "--json", "r.json")
+    first = cli(*command)
+    assert first.code == 0, first.err
+    rows = (tmp_path / "r.json").read_bytes()
+    second = cli(*command)
+    assert second.code == 0, second.err
+    assert "1 of 1 results were in results already" not in first.out + first.err
+    assert "1 of 1 results were in results already" in second.out + second.err
+    assert (tmp_path / "r.json").read_bytes() == rows

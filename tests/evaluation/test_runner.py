@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -261,6 +262,58 @@ def test_written_results_are_mtebs_strict_json_with_items_beside(tmp_path, mini)
         "recipe",
         "truncated",
     }
+
+
+def test_a_stopped_run_goes_on(tmp_path, mini, monkeypatch):
+    """Results of the same model and rows are taken; the damaged, those of other rows and of another dtype are not."""
+    from m3e.evaluation import runner
+
+    data, out, ran, real = tmp_path / "data", tmp_path / "out", [], runner._run
+    for name in "abc":
+        write_pairs(data / f"{name}.test.parquet", [value + ord(name) * index for index, value in enumerate(LIKENESS)])
+
+    def stopped_after(most):
+        def run(planned, *more):
+            ran.append(planned.name)
+            if len(ran) > most:
+                raise KeyboardInterrupt
+            return real(planned, *more)
+
+        ran.clear()
+        monkeypatch.setattr(runner, "_run", run)
+
+    def evaluated(resume=True, **options):
+        return m3e.evaluate(mini, suite="local", data=data, out=out, resume=resume, **options)
+
+    stopped_after(2)
+    with pytest.raises(KeyboardInterrupt):
+        evaluated()
+    stopped_after(9)
+    second = evaluated()
+    assert ran == ["c.test"]
+    assert second.notes[-1] == f"2 of 3 results were in {out} already"
+    whole = evaluated(resume=False)
+    for taken, computed in zip(second.results, whole.results, strict=True):
+        assert replace(taken, scores={}) == replace(computed, scores={})
+        assert taken.scores == pytest.approx(computed.scores, abs=1e-6)  # mteb's record has six digits
+    ran.clear()
+    assert [score.score for score in evaluated().results] == [score.score for score in whole.results]
+    assert ran == []
+    both = evaluated(prompts="both")
+    assert ran == ["a.test", "b.test", "c.test"]
+    assert [score.prompts for score in both.results] == [True, False] * 3
+    next(out.rglob("a.test.*.json")).write_text("{}")
+    write_pairs(data / "b.test.parquet", LIKENESS[::-1])
+    ran.clear()
+    evaluated()
+    assert ran == ["a.test", "b.test"]
+    for path in out.rglob("c.test.*.json"):
+        path.write_text(path.read_text().replace('"dtype": "fp32"', '"dtype": "bf16"'))
+    ran.clear()
+    evaluated()
+    assert ran == ["c.test"]
+    with pytest.raises(SettingsError, match="resume takes results from out"):
+        m3e.evaluate(mini, suite="local", data=data, resume=True)
 
 
 def test_two_models_never_share_a_result(tmp_path, mini_folder):

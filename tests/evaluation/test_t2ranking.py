@@ -207,7 +207,8 @@ def test_sizes_are_results_of_their_own(tmp_path, mini):
     assert results.results[-1].metric == "map_at_1000"
     assert len(list((tmp_path / "out").rglob("T2R*.json"))) == 5
     json.dumps(results.as_dict(), allow_nan=False)
-    assert len({result_name(score) for score in results.results}) == 5
+    named = {result_name(score.task, score.recipe, score.data_revision, score.prompts) for score in results.results}
+    assert len(named) == 5
 
 
 def test_only_the_smallest_size_runs_unasked(tmp_path, mini):

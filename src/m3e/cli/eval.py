@@ -28,6 +28,7 @@ def evaluate_model(
         "on", "--prompts", help="on, off, or both: with the model's prompts, without, or both and what they bring."
     ),
     vectors: Path | None = typer.Option(None, "--vectors", help="Keep vectors of corpora here, for later runs."),
+    resume: bool = typer.Option(False, "--resume", help="Take results that --out holds already, of the same model."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only list what would run, and what is missing."),
     price: float | None = typer.Option(None, "--price", help="Of 1M tokens of an endpoint, for the estimate."),
     query_prompt: str = typer.Option("", "--query-prompt", help="Put before queries, for an endpoint."),
@@ -64,6 +65,7 @@ def evaluate_model(
         progress=sys.stdout.isatty(),
         api=ApiOptions(query_prompt, document_prompt, price=price) if asked else None,
         on_line=say,
+        resume=resume,
     )
     for line in results.notes:
         say(line)

@@ -29,7 +29,7 @@ from m3e.evaluation.planned import Planned
 from m3e.evaluation.prompt_ablation import prompt_settings, prompts_switched
 from m3e.evaluation.results import Results, TaskScore, category_of, finite_scores
 from m3e.evaluation.speed import hardware_of, watch_encoding
-from m3e.evaluation.store import write_result
+from m3e.evaluation.store import ModelResults
 from m3e.evaluation.vector_model import VectorModel
 from m3e.inference import ApiEncoder, TfidfEncoder
 from m3e.inference.api_client import API_PREFIX
@@ -60,6 +60,7 @@ def evaluate(
     prompts: str = "on",
     api: ApiOptions | None = None,
     on_line: Callable[[str], None] = lambda line: None,
+    resume: bool = False,
 ) -> Results:
     """The scores of ``model`` by mteb's tasks and metrics.
 
@@ -74,6 +75,8 @@ def evaluate(
             where that can be reached, else it is missing.
         out: where mteb's result JSON and the scores of single items are written, in
             ``<model>/<revision>/<task>.json`` and ``.parquet``; the hash of local data is in the name too.
+        resume: take the results that ``out`` holds already, of the same model, data, prompts, dtype and release of
+            mteb, instead of computing them again.
         train: a parquet file of training rows (text, label) for the classification sets of suite ``local``.
         vectors: a folder where the vectors of retrieval corpora stay, so that a later or a broken run does not
             encode them again; without it they are kept for the one task only.
@@ -86,10 +89,12 @@ def evaluate(
         on_line: called with what a person should read before the work starts: an endpoint's cost.
 
     Raises:
-        SettingsError: a task or suite that does not exist, or nothing to evaluate.
+        SettingsError: a task or suite that does not exist, nothing to evaluate, or ``resume`` without ``out``.
         DataError: local files that cannot be used; names the task or the file.
         MissingExtraError: mteb is not installed.
     """
+    if resume and out is None:
+        raise SettingsError("resume takes results from out, which is not given")
     require_mteb()
     with quiet_libraries():
         work = plan(tasks, suite, _path(data), _path(train))
@@ -101,22 +106,20 @@ def evaluate(
         seen = find_filter(model, notes)
         settings = prompt_settings(prompts, scorer, name, notes)
         endpoint = _endpoint(scorer)
+        kept = ModelResults(_path(out), name, revision, str(getattr(getattr(scorer, "encoder", None), "dtype", "")))
         if endpoint is not None:
             on_line(cost_before(endpoint, work.tasks, settings))
         for planned in _shown(work.tasks, progress, endpoint):
             for on in settings:
-                with prompts_switched(scorer, on):
-                    outcome = _run(planned, scorer, seen, _path(vectors))
+                outcome = _judge(planned, scorer, seen, _path(vectors), kept, prompts=on, resume=resume)
                 if isinstance(outcome, str):
                     missing[planned.name] = outcome
                     break
-                score, items, record = outcome
-                results.append(replace(score, prompts=on))
-                if score.truncated and on == settings[0]:
-                    notes.append(f"{score.task}: {score.truncated:.2%} of its texts were cut to the model's length")
-                if out is not None:
-                    write_result(Path(out), name, revision, results[-1], record, items, _facts(scorer))
+                results.append(outcome)
+                if outcome.truncated and on == settings[0]:
+                    notes.append(f"{outcome.task}: {outcome.truncated:.2%} of its texts were cut to the model's length")
             planned.task.unload_data()
+    notes += [f"{kept.taken} of {len(results)} results were in {out} already"] if kept.taken else []
     if endpoint is not None:
         notes.append(cost_after(endpoint))
     return Results(name, revision, results, missing, notes, **(_facts(scorer) if results else {}))
@@ -177,6 +180,29 @@ def _facts(scorer: Any) -> dict[str, int | None]:
         "parameters": counted or None,
         "dim": scorer.mteb_model_meta.embed_dim or getattr(encoder, "dimension", None),
     }
+
+
+def _judge(
+    planned: Planned,
+    scorer: Any,
+    seen: TextFilter | None,
+    vectors: Path | None,
+    kept: ModelResults,
+    *,
+    prompts: bool,
+    resume: bool,
+) -> TaskScore | str:
+    """The score, found in ``kept`` or computed and written there; or why there is none."""
+    found = kept.take(planned, prompts=prompts) if resume else None
+    if found is not None:
+        return found
+    with prompts_switched(scorer, prompts):
+        outcome = _run(planned, scorer, seen, vectors)
+    if isinstance(outcome, str):
+        return outcome
+    score, items, record = replace(outcome[0], prompts=prompts), *outcome[1:]
+    kept.write(score, record, items, _facts(scorer))
+    return score
 
 
 def _run(
