@@ -26,7 +26,7 @@ class _Lists:
 def read_labels_at_once(task: Any) -> None:
     """Give this one classification task object its labels as lists, for drawing training rows and for scoring.
 
-    The scores stay the same; of a light model's evaluation the reading was four fifths of the time. Tasks of other
+    The scores stay the same; with a light model the reading was most of a classification task's time. Tasks of other
     kinds, and those that draw or score in a way of their own, are left alone.
     """
     from mteb.abstasks import AbsTaskClassification
