@@ -36,7 +36,7 @@ class ModelResults:
     taken: int = 0
 
     def write(self, score: TaskScore, record: Any, items: Items | None, facts: Mapping[str, Any]) -> None:
-        """Write ``<out>/<model>/<revision>/<result>.json`` and ``.parquet``, atomically.
+        """Write ``<out>/<model>/<revision>/<result>.parquet`` and ``.json``, atomically; the JSON last.
 
         ``<result>`` is what :func:`result_name` gives.
 
@@ -49,12 +49,12 @@ class ModelResults:
         fields = asdict(score)
         del fields["scores"]
         about = {"model": self.model, "revision": self.revision, "dtype": self.dtype, **facts}
-        with atomic_file(path) as temporary:
-            record.to_disk(temporary)
-            write_json(temporary, read_json(temporary) | {"m3e": about | fields})
         if items:
             with atomic_file(path.with_suffix(".parquet")) as temporary:
                 pq.write_table(pa.table({name: list(values) for name, values in items.columns.items()}), temporary)
+        with atomic_file(path) as temporary:
+            record.to_disk(temporary)
+            write_json(temporary, read_json(temporary) | {"m3e": about | fields})
 
     def take(self, planned: Planned, *, prompts: bool) -> TaskScore | None:
         """The score that was written of this task before; ``None`` where it must be computed.
