@@ -18,6 +18,7 @@ import numpy as np
 
 from m3e.evaluation.measures import unit
 from m3e.evaluation.ranking_metrics import judgements, order_ties, ranking_measures
+from m3e.evaluation.speed import dtype_of
 from m3e.files import hash_settings
 from m3e.retrieval.exact import top_k
 from m3e.retrieval.vector_folder import Precision, VectorFolder, VectorWriter
@@ -154,8 +155,7 @@ class MtebSearch:
                 digest.update(repr((name, part[name][:])).encode())
         task = encode.context["task_metadata"]
         meta = self.mteb_model_meta
-        dtype = getattr(getattr(self.encoder, "encoder", None), "dtype", None)
-        manner = [getattr(self.encoder, "prompts", True), dtype, encode.cosine]
+        manner = [getattr(self.encoder, "prompts", True), dtype_of(self.encoder), encode.cosine]
         return hash_settings([str(meta.name), str(meta.revision), task.name, manner, digest.hexdigest()])
 
     def _by_mteb(self, queries: Any, **options: Any) -> Any:

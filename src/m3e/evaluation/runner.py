@@ -28,7 +28,7 @@ from m3e.evaluation.plan import plan
 from m3e.evaluation.planned import Planned
 from m3e.evaluation.prompt_ablation import prompt_settings, prompts_switched
 from m3e.evaluation.results import Results, TaskScore, category_of, finite_scores
-from m3e.evaluation.speed import hardware_of, watch_encoding
+from m3e.evaluation.speed import dtype_of, hardware_of, watch_encoding
 from m3e.evaluation.store import ModelResults
 from m3e.evaluation.vector_model import VectorModel
 from m3e.inference import ApiEncoder, TfidfEncoder
@@ -106,7 +106,7 @@ def evaluate(
         seen = find_filter(model, notes)
         settings = prompt_settings(prompts, scorer, name, notes)
         endpoint = _endpoint(scorer)
-        kept = ModelResults(_path(out), name, revision, str(getattr(getattr(scorer, "encoder", None), "dtype", "")))
+        kept = ModelResults(_path(out), name, revision, dtype_of(scorer) or "")
         if endpoint is not None:
             on_line(cost_before(endpoint, work.tasks, settings))
         for planned in _shown(work.tasks, progress, endpoint):

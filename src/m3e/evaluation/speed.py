@@ -83,6 +83,12 @@ def hardware_of(scorer: Any) -> str:
     return f"{here.cpu}, {here.threads} threads"
 
 
+def dtype_of(scorer: Any) -> str | None:
+    """The dtype that a model computes in; ``None`` where it has no encoder of ours."""
+    dtype: str | None = getattr(getattr(scorer, "encoder", None), "dtype", None)
+    return dtype
+
+
 def _from_cache(scorer: Any) -> int:
     """Texts so far whose vectors an endpoint's encoder had kept."""
     return int(getattr(getattr(getattr(scorer, "encoder", None), "usage", None), "cached", 0))
